@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+DATA = Path(__file__).resolve().parents[1] / "data"  # shipped data
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

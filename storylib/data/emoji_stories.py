@@ -1,0 +1,188 @@
+"""Bedtime stories for three emojis: the shipped ones, a user's file or folder, or a set on the Hugging Face Hub."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import datasets
+
+from storylib import emoji
+from storylib.data.reading import read_rows
+from storylib.errors import UserError
+from storylib.files import DATA
+from storylib.prompts import story_prompt
+
+LEVELS = ("easy", "rich")
+EMOJIS = ("role", "place", "theme")
+NAMES = tuple(f"{field}_name" for field in EMOJIS)
+HEADINGS = {  # what a column may be called, the likeliest first
+    "role": ("role", "角色"),
+    "place": ("place", "地點", "地点"),
+    "theme": ("theme", "主題", "主题"),
+    "story": ("story", "generated sentence"),
+} | {name: (name,) for name in NAMES}
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.jsonl)(?<!\.csv)")
+TEST_SHARE = 0.1  # of the combinations of a source that is not split yet
+
+
+def load(
+    level: str = "easy",
+    source: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    names: bool = True,
+) -> datasets.DatasetDict:
+    """Splits `train` and `test` with prompt, completion, the three emojis and their names.
+
+    level: of the shipped stories, "easy" (ages 3 to 4) or "rich" (ages 5 to 7); a source of your own has none.
+    source: a .jsonl or .csv file, a folder with `train` and `test` files of that kind, or "user/name" on the Hub. What
+        has no train and test splits is split by whole combinations of emojis.
+    columns: your names of the columns where they differ, such as {"role": "hero"}.
+    names: False leaves the emojis alone in the prompt.
+
+    Raises UserError for a source that cannot be read, rows without their emojis or story (with the row number), and
+    combinations that are in train and test.
+    """
+    if level not in LEVELS:
+        near = get_close_matches(str(level), LEVELS, n=1, cutoff=0)
+        raise UserError(f"no level {level!r}; there are {', '.join(LEVELS)}; nearest: {near[0]}")
+    source = DATA / "emoji_stories" / level if source is None else source
+    splits = {
+        split: clean_rows(rows, columns or {}, names, f"{source} ({split})" if split else str(source))
+        for split, rows in read_source(source).items()
+    }
+    if "" in splits:
+        splits = split_rows(splits[""])
+    dataset = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()})
+    check_no_overlap(dataset)
+    return dataset
+
+
+def check_no_overlap(dataset: Mapping[str, datasets.Dataset]) -> None:
+    """Raises UserError when a combination of emojis is in `train` and in `test`: such a test measures memory."""
+    train, test = combinations(dataset["train"]), combinations(dataset["test"])
+    if shared := [emojis for emojis in test if emojis in train]:
+        first = f"{len(shared)} of {len(test)} test combinations are in train too, first {''.join(shared[0])}"
+        raise UserError(f"{first}; take them out, or give one file and it is split by whole combinations")
+
+
+def combinations(rows: datasets.Dataset) -> dict[tuple[str, ...], None]:
+    """The different combinations of emojis, in the order in which they first occur."""
+    return dict.fromkeys(zip(*(rows[field] for field in EMOJIS), strict=True))
+
+
+def read_source(source: str | Path) -> dict[str, list[dict]]:
+    """Rows as they were found, by split; under "" where the source has no train and test."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return {split: read_rows(find_split(path, split)) for split in ("train", "test")}
+    if not path.exists() and HUB_NAME.fullmatch(str(source)):
+        return read_hub(str(source))
+    return {"": read_rows(path)}
+
+
+def find_split(folder: Path, split: str) -> Path:
+    files = [folder / f"{split}{suffix}" for suffix in (".jsonl", ".csv")]
+    found = [path for path in files if path.exists()]
+    if len(found) != 1:
+        got = "both" if found else "neither"
+        raise UserError(f"{folder} needs one of {files[0].name} and {files[1].name}, and has {got}")
+    return found[0]
+
+
+def read_hub(name: str) -> dict[str, list[dict]]:
+    try:
+        dataset = datasets.load_dataset(name)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:  # OSError: ConnectionError, not found
+        reason = str(error).partition("\n")[0]
+        advice = "check the name and the connection, or give a local file"
+        raise UserError(f"{name} is no local path, and not to be had from the Hub: {reason}; {advice}") from error
+    if {"train", "test"} <= set(dataset):
+        return {split: list(dataset[split]) for split in ("train", "test")}
+    return {"": [row for split in dataset.values() for row in split]}
+
+
+def split_rows(rows: list[dict]) -> dict[str, list[dict]]:
+    """About a tenth of the combinations, never none, to `test`, by a hash: each stays on its side as a file grows."""
+    shares = {combination(row): hash_share(combination(row)) for row in rows}
+    if len(shares) < 2:
+        raise UserError("train and test need different emojis: give at least two combinations, got one")
+    test = {emojis for emojis, share in shares.items() if share < TEST_SHARE}
+    if not test or len(test) == len(shares):
+        test = {min(shares, key=shares.get)}
+    return {
+        "train": [row for row in rows if combination(row) not in test],
+        "test": [row for row in rows if combination(row) in test],
+    }
+
+
+def combination(row: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(row[field] for field in EMOJIS)
+
+
+def hash_share(emojis: tuple[str, ...]) -> float:
+    """A number in [0, 1) that depends on the emojis alone."""
+    return int.from_bytes(hashlib.sha256("".join(emojis).encode()).digest()[:6], "big") / 2**48
+
+
+def clean_rows(rows: list[dict], columns: Mapping[str, str], names: bool, where: str) -> list[dict]:
+    if not rows:
+        raise UserError(f"{where} has no rows")
+    found = find_columns(rows, columns, where)
+    cleaned = []
+    for number, row in enumerate(rows, start=1):
+        cells = {field: row.get(heading) for field, heading in found.items()}
+        try:
+            cleaned.append(clean_row(cells, names))
+        except UserError as error:
+            raise UserError(f"{where}, row {number}: {error}") from error
+    return cleaned
+
+
+def find_columns(rows: list[dict], columns: Mapping[str, str], where: str) -> dict[str, str]:
+    """The source's own heading for each field that it has."""
+    if unknown := set(columns) - set(HEADINGS):
+        raise UserError(f"columns names {', '.join(sorted(unknown))}; it can name {', '.join(HEADINGS)}")
+    headings = list(dict.fromkeys(heading for row in rows for heading in row))
+    plain = {heading.strip().casefold(): heading for heading in headings}
+    wanted = HEADINGS | {field: (heading.strip().casefold(),) for field, heading in columns.items()}
+    present = {field: [plain[known] for known in names if known in plain] for field, names in wanted.items()}
+    found = {field: matches[0] for field, matches in present.items() if matches}
+    if missing := [field for field in (*EMOJIS, "story", *columns) if field not in found]:
+        example = ", ".join(f'"{field}": "…"' for field in dict.fromkeys(missing))
+        has = ", ".join(headings) or "no columns"
+        raise UserError(f"{where} has {has}; say which is which with columns={{{example}}}")
+    return found
+
+
+def clean_row(cells: Mapping[str, object], names: bool) -> dict[str, str]:
+    emojis = [clean_emoji(field, cells[field]) for field in EMOJIS]
+    words = [clean_name(cells.get(field)) or emoji.name(sign) for field, sign in zip(NAMES, emojis, strict=True)]
+    return {
+        "prompt": story_prompt(words if names else [], emojis),
+        "completion": clean_story(cells["story"]),
+        **dict(zip(EMOJIS, emojis, strict=True)),
+        **dict(zip(NAMES, words, strict=True)),
+    }
+
+
+def clean_story(cell: object) -> str:
+    if cell is None or isinstance(cell, str) and not cell.strip():
+        raise UserError("the story is empty")
+    if not isinstance(cell, str):
+        raise UserError(f"the story is {cell!r}, not text")
+    return cell.strip()
+
+
+def clean_emoji(field: str, cell: object) -> str:
+    if not isinstance(cell, str):
+        raise UserError(f"{field}: one emoji is needed here, got {'none' if cell is None else repr(cell)}")
+    try:
+        return emoji.one(cell)
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from error
+
+
+def clean_name(cell: object) -> str:
+    return " ".join(cell.split()) if isinstance(cell, str) else ""  # a line end would end the prompt

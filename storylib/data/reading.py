@@ -1,0 +1,72 @@
+"""Rows from a user's JSONL or CSV file, or one line that says where the file is wrong."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from storylib.errors import UserError
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a .jsonl file, or of a .csv file whose first line names the columns.
+
+    Raises UserError for a file that is missing, empty, of another kind or not UTF-8, and, with its line number, for a
+    row that cannot be read.
+    """
+    path = Path(path)
+    parsers = {".jsonl": parse_jsonl, ".csv": parse_csv}
+    if path.suffix.lower() not in parsers:
+        raise UserError(f"{path} is neither a .jsonl nor a .csv file; save it as one of them")
+    rows = parsers[path.suffix.lower()](read_text(path), path)
+    if not rows:
+        raise UserError(f"{path} has no rows")
+    return rows
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, less its byte order mark. Raises UserError with the line of the first bad byte."""
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        place = f"line {line} (byte 0x{raw[error.start]:02x} at offset {error.start})"
+        raise UserError(f"{path} is not UTF-8 at {place}; save it as UTF-8") from error
+
+
+def parse_jsonl(text: str, path: Path) -> list[dict]:
+    """The object of each line; blank lines are skipped. Raises UserError with the line number."""
+    lines = enumerate(text.split("\n"), start=1)  # not splitlines: a story may hold U+2028 or U+0085 as it is
+    return [parse_line(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+
+
+def parse_line(line: str, where: str) -> dict:
+    try:
+        row = json.loads(line)
+        json.dumps(row, ensure_ascii=False).encode()  # half an emoji, "\\ud83e", is good JSON and yet no text
+    except ValueError as error:
+        raise UserError(f"{where} is not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise UserError(f'{where} is not an object such as {{"role": "🦔", …}}, but {line.strip()[:40]}')
+    return row
+
+
+def parse_csv(text: str, path: Path) -> list[dict]:
+    """The rows by column name. Raises UserError with the line number for a row that is not as wide as the header."""
+    # newline="" leaves line ends inside quoted cells to the reader; strict refuses a quote that is never closed
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if None in row or None in row.values():  # where csv puts what is too much, and what is too little
+                cells = f"the header names {len(reader.fieldnames)} columns"
+                raise UserError(f"{path}, line {reader.line_num}: {cells}, this row has more or fewer cells")
+            rows.append(row)
+    except csv.Error as error:
+        # line_num is still that of the last good row: a quote never closed is named where it opens, not at the end
+        raise UserError(f"{path}, line {reader.line_num + 1}: {error}") from error
+    return rows
