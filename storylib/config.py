@@ -1,6 +1,9 @@
 """Settings are data: frozen dataclasses for each step, checked where they are made."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
+
+from storylib.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +28,119 @@ class PretrainConfig:
     checkpoint_every: int = 200  # steps
     compile: bool = True
     seed: int = 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: str | tuple[str, ...] = "all-linear"  # PEFT's word for every linear layer but the head
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(f"rank must be at least 1 and dropout in [0, 1), got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """One fine-tuning run."""
+
+    epochs: float = 1.0
+    batch_size: int = 16  # stories per forward pass
+    accumulate: int = 1  # forward passes per optimizer step
+    learning_rate: float = 2e-4
+    schedule: str = "linear"  # a name that transformers knows: linear, cosine, constant_with_warmup …
+    warmup: float = 0.03  # share of the steps
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    optimizer: str = "adamw_torch"
+    window: int = 512  # tokens of a row, prompt and end included
+    evaluations: int = 4  # how often the held-out loss and the samples are taken, the end included
+    seed: int = 17
+
+    def __post_init__(self) -> None:
+        if self.epochs <= 0 or min(self.batch_size, self.accumulate, self.window, self.evaluations) < 1:
+            raise ValueError(f"epochs must be above 0 and sizes at least 1, got {self}")
+
+    @property
+    def effective_batch(self) -> int:
+        return self.batch_size * self.accumulate
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """How the next token is chosen; temperature 0 is greedy."""
+
+    max_new_tokens: int = 200
+    temperature: float = 0.7
+    top_p: float = 0.95
+    top_k: int = 50
+    repetition_penalty: float = 1.0  # 1 is off
+    no_repeat_ngram: int = 0  # tokens; 0 is off
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ValueError(f"temperature and top_k must be 0 or more and top_p in (0, 1], got {self}")
+        if min(self.max_new_tokens, self.batch_size) < 1:
+            raise ValueError(f"max_new_tokens and batch_size must be at least 1, got {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One experiment: a corpus, a base, and how the one is taught to the other."""
+
+    name: str
+    corpus: str  # a name that storylib.data.load knows
+    data: dict[str, str | bool]  # its options
+    base: str  # a folder or a Hub name
+    lora: LoraSettings
+    train: TrainSettings
+    generate: GenerationSettings
+    four_bit: bool = True  # base in NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314)
+
+
+EMBEDDED_BASE = "data/base_model"
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="emoji/cpu",
+            corpus="emoji",
+            data={"level": "easy"},
+            base=EMBEDDED_BASE,
+            lora=LoraSettings(rank=32, alpha=64),
+            train=TrainSettings(epochs=6, learning_rate=2e-3),
+            generate=GenerationSettings(),
+        ),
+        Recipe(  # as the 2023 system ran it, with a pad token of its own and the prompt of this project
+            name="emoji/llama2-7b",
+            corpus="emoji",
+            data={"level": "rich"},
+            base="meta-llama/Llama-2-7b-chat-hf",
+            lora=LoraSettings(rank=64, alpha=16, dropout=0.1),
+            train=TrainSettings(
+                epochs=1,
+                batch_size=4,
+                learning_rate=2e-4,
+                schedule="constant",
+                max_grad_norm=0.3,
+                optimizer="paged_adamw_32bit",
+            ),
+            generate=GenerationSettings(temperature=1.0, top_p=1.0, top_k=10),
+        ),
+    )
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`; a bare job such as "emoji" means its `cpu` recipe. Raises UserError with the nearest names."""
+    full = name if "/" in name else f"{name}/cpu"
+    if full not in RECIPES:
+        near = get_close_matches(full, RECIPES, cutoff=0.3) or list(RECIPES)
+        raise UserError(f"no recipe {name!r}; did you mean {', '.join(near)}?")
+    return RECIPES[full]

@@ -1,0 +1,119 @@
+"""Load a base (4-bit or not), attach LoRA, save and reopen an adapter."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from storylib.config import EMBEDDED_BASE, LoraSettings
+from storylib.errors import UserError
+from storylib.files import DATA
+from storylib.runtime import compute_dtype, device
+
+
+def resolve(base: str) -> str:
+    """Where `base` is: the shipped folder for the embedded base from any working folder, else `base` itself."""
+    return str(DATA.parent / base) if base == EMBEDDED_BASE else base
+
+
+def check_weights(folder: Path, stem: str) -> None:
+    """Raise UserError where the safetensors file `stem` of a local model is missing or cut off."""
+    files = sorted(folder.glob(f"{stem}*.safetensors"))
+    if not files:
+        raise UserError(f"no weights ({stem}.safetensors) in {folder}: the copy is incomplete; fetch it again")
+    for file in files:
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"{file} is damaged or cut off ({error}); fetch it again") from error
+
+
+def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    """The base's tokenizer, padding on the left, with a pad token that is not EOS."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve(base), padding_side="left")
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        # Padding with EOS hides EOS from the loss, and the model never learns to stop.
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.bos_token
+    return tokenizer
+
+
+def load_base(base: str, four_bit: bool = True) -> PreTrainedModel:
+    """The base on this machine's device, its linear layers in NF4 (double quantisation) or as they are."""
+    where = resolve(base)
+    if Path(where).is_dir():
+        check_weights(Path(where), "model")
+    elif base == EMBEDDED_BASE or base.startswith((".", "/")):
+        raise UserError(f"no model folder {where}")
+    quantisation = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype(),
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        where,
+        dtype=compute_dtype(),
+        device_map={"": device()},
+        quantization_config=quantisation if four_bit else None,
+    )
+    never_repack(model)
+    return model
+
+
+def never_repack(model: torch.nn.Module) -> None:
+    """Keep 4-bit layers trainable on CPUs with AVX512-bf16.
+
+    There bitsandbytes repacks a layer's weights for inference the first time it runs in eval mode, and the packed
+    kernel has no gradient: one sample before or between training steps would make all later steps wrong.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
+    """New adapters in fp32 on a frozen base; UserError where `settings.targets` matches no layer."""
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
+    )
+    try:
+        model = get_peft_model(model, config)
+    except ValueError as error:
+        raise UserError(f"LoRA targets {settings.targets!r} match no layer of the base: {error}") from error
+    trainable_in_fp32(model)
+    return model
+
+
+def trainable_in_fp32(model: torch.nn.Module) -> None:
+    """Adapters learn in fp32: fp16's gradient scaler refuses bf16 weights, and small steps vanish in both."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def load_adapter(folder: Path, four_bit: bool = True) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """A fine-tuned model ready to tell stories, with its tokenizer; UserError where a file is missing or cut off."""
+    config = Path(folder) / "adapter_config.json"
+    if not config.exists():
+        raise UserError(f"no adapter in {folder}: adapter_config.json is missing; train one or name another folder")
+    check_weights(Path(folder), "adapter_model")
+    base = json.loads(config.read_text())["base_model_name_or_path"]
+    model = PeftModel.from_pretrained(load_base(base, four_bit), folder)
+    return model.eval(), load_tokenizer(base)
+
+
+def weights_hash(base: str) -> str:
+    """sha256 over a local base's weights files; a base of the Hub is known by its name."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(resolve(base)).glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest() if Path(resolve(base)).is_dir() else base
