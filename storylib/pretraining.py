@@ -6,7 +6,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import regex
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from storylib.config import PretrainConfig
-from storylib.files import atomic_path
+from storylib.files import atomic_path, write_text
 from storylib.prompts import story_prompt
 
 Row = tuple[list[int], list[float]]  # token ids, and the weight of each one in the loss
@@ -217,6 +216,13 @@ def load_checkpoint(path: Path, model, optims: dict[str, torch.optim.Optimizer])
     return step
 
 
+def trim_log(path: Path, done: int) -> None:
+    """Drop what was logged after the checkpoint: those steps are about to be taken again."""
+    if path.exists():
+        rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= done]
+        write_text(path, "".join(f"{row}\n" for row in rows))
+
+
 def pretrain(
     stories: Sequence[str],
     held_out: Sequence[str],
@@ -231,6 +237,7 @@ def pretrain(
     optims = optimizers(model, config)
     checkpoint = out / "checkpoint.safetensors"
     done = load_checkpoint(checkpoint, model, optims) if checkpoint.exists() else 0
+    trim_log(out / "log.jsonl", done)
     step_loss = torch.compile(weighted_loss, dynamic=True) if config.compile else weighted_loss
     batches = StoryRows(stories, tokenizer, config).stream(done)
     started, tokens = time.monotonic(), 0

@@ -27,7 +27,7 @@ from storylib.runtime import compute_dtype
 LOGGED = ("loss", "grad_norm", "learning_rate", "eval_loss")
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """Training was stopped from the keyboard; its state is kept."""
 
 

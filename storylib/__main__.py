@@ -1,0 +1,153 @@
+"""The command line: thin, typed. `python -m storylib --help` lists it."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from storylib import config
+from storylib.emoji import familiar, name, three
+from storylib.errors import UserError
+from storylib.files import DATA
+from storylib.prompts import emoji_prompt
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+SHIPPED_ADAPTER = DATA / "adapters" / "emoji"
+RUNS = Path("runs")
+
+
+@app.callback()
+def start() -> None:
+    """Stories from fine-tuned language models, on a laptop or a T4."""
+
+
+@app.command()
+def tell(
+    emojis: Annotated[str, typer.Argument(help="Who, where, what about: 🦔🏰📚")],
+    seed: Annotated[int, typer.Option(help="Another number, another story.")] = 0,
+    stream: Annotated[bool, typer.Option("--stream", help="Show the words as they are written.")] = False,
+    adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter.")] = SHIPPED_ADAPTER,
+) -> None:
+    """Tell a bedtime story for three emojis; the story alone goes to standard output."""
+    chosen = three(emojis)
+    for emoji in chosen:
+        if not familiar(emoji):
+            say(f"{emoji} was in none of the training stories; its name is used: {name(emoji)}")
+    from storylib.generation import generate  # torch takes seconds to load: check the emojis first
+    from storylib.models import load_adapter
+
+    model, tokenizer = load_adapter(adapter)
+    show = (lambda text: print(text, end="", flush=True)) if stream else None
+    settings = config.recipe("emoji").generate
+    story = generate(model, tokenizer, [emoji_prompt(chosen)], settings, seed, show)[0]
+    print("" if stream else story.text)
+
+
+@app.command()
+def finetune(
+    recipe: Annotated[str, typer.Argument(help="A recipe such as emoji/cpu, or its job: emoji.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; new or, with --resume, unfinished.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    epochs: Annotated[float | None, typer.Option(help="Another number of passes over the stories.")] = None,
+    data: Annotated[str | None, typer.Option(help="Your own JSONL, CSV or folder, or a Hub data set.")] = None,
+) -> None:
+    """Teach a base model a corpus with 4-bit LoRA; the adapter, log, samples and plot land in one folder."""
+    chosen = config.recipe(recipe)
+    if epochs is not None:
+        chosen = replace(chosen, train=replace(chosen.train, epochs=epochs))
+    if data is not None:
+        chosen = replace(chosen, data=chosen.data | {"source": data})
+    out = out or RUNS / chosen.name.replace("/", "-")
+    from storylib import plots
+    from storylib.training import finetune
+
+    trained = finetune(chosen, out, resume=resume)
+    plots.save(plots.training_curve(trained.log)[0].figure, out / "training.png")
+    say(f"adapter: {trained.run.adapter}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
+
+
+@app.command()
+def evaluate(
+    job: Annotated[str, typer.Argument(help="emoji")],
+    adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter.")] = SHIPPED_ADAPTER,
+    out: Annotated[Path, typer.Option(help="Folder for scores.json, stories.jsonl and scores.png.")] = RUNS / "scores",
+    seeds: Annotated[int, typer.Option(min=1, help="Stories per test combination.")] = 5,
+) -> None:
+    """Score a fine-tuned model beside its untuned base, with the two ends of the scale."""
+    recipe = config.recipe(job)
+    from storylib import data, evaluation, plots
+    from storylib.models import load_adapter
+
+    cases = evaluation.cases(data.load(recipe.corpus, **recipe.data)["test"])
+    model, tokenizer = load_adapter(adapter)
+    say(f"telling {2 * seeds * len(cases)} stories for {len(cases)} combinations that training never saw …")
+    with model.disable_adapter():
+        base = evaluation.tell(model, tokenizer, cases, recipe.generate, range(seeds))
+    tuned = evaluation.tell(model, tokenizer, cases, recipe.generate, range(seeds))
+    systems = {"untuned base": base, "fine-tuned": tuned}
+    table = evaluation.score_scale(cases)
+    table = {"floor": table["floor"]} | {
+        system: evaluation.score_stories(stories, cases) for system, stories in systems.items()
+    } | {"ceiling": table["ceiling"]}
+    out.mkdir(parents=True, exist_ok=True)
+    evaluation.write_scores(out / "scores.json", table, {"job": recipe.name, "adapter": str(adapter), "seeds": seeds})
+    evaluation.write_stories(out / "stories.jsonl", systems)
+    plots.save(plots.score_bars(table)[0].figure, out / "scores.png")
+    show_scores(table)
+    for story in tuned[: 3 * seeds : seeds]:
+        print(f"\n{story.prompt.strip()}\n{story.text}")
+    print(f"\nscores:  {out / 'scores.json'}\nstories: {out / 'stories.jsonl'}\nplot:    {out / 'scores.png'}")
+
+
+@app.command()
+def pretrain(
+    stories: Annotated[Path, typer.Argument(help="Training stories: JSONL with a text column.")],
+    held_out: Annotated[Path, typer.Argument(help="Held-out stories, likewise.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")] = RUNS / "base",
+) -> None:
+    """Train the embedded base again from scratch, with the shipped tokenizer; it takes hours on a CPU."""
+    from storylib.data.reading import read_rows
+    from storylib.models import load_tokenizer
+    from storylib.pretraining import pretrain
+
+    texts = [[row["text"] for row in read_rows(path)] for path in (stories, held_out)]
+    model = pretrain(*texts, load_tokenizer(config.EMBEDDED_BASE), config.PretrainConfig(), out, say)
+    model.bfloat16().save_pretrained(out / "model")
+    say(f"model: {out / 'model'}")
+
+
+def show_scores(table) -> None:
+    """The score table on standard output, each figure with its 95 % interval."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = list(dict.fromkeys(metric for row in table.values() for metric in row))
+    grid = Table("", *table, title="value [95 % interval]; BLEU is overlap with the references, not quality")
+    for metric in metrics:
+        grid.add_row(metric, *(str(row[metric]) if metric in row else "" for row in table.values()))
+    Console(width=None if sys.stdout.isatty() else 110).print(grid)
+
+
+def say(text: object) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the command line; what the user can put right is one line and exit code 2, Ctrl-C 130."""
+    from storylib.runtime import quiet
+
+    quiet()
+    try:
+        app()
+    except (UserError, OSError) as error:
+        say(f"error: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt as stop:
+        say(str(stop) or "stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

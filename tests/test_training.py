@@ -1,0 +1,142 @@
+"""Fine-tuning: what is learnt, what is left alone, what is kept when it ends early."""
+
+import errno
+import json
+import os
+import signal
+from dataclasses import replace
+
+import peft
+import pytest
+import torch
+
+from storylib import training
+from storylib.errors import UserError
+from storylib.models import attach_lora, load_base
+from storylib.runs import Run
+from storylib.training import Interrupted, finetune, story_trainer
+
+
+def losses(trained) -> list[float]:
+    return [row["loss"] for row in trained.log if "loss" in row]
+
+
+def test_loss_is_on_the_story_and_its_end_only(tiny_recipe, rows, tokenizer, tmp_path):
+    model = attach_lora(load_base(tiny_recipe.base), tiny_recipe.lora)
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, batch_size=4))
+    plain = rows["train"].select_columns(["prompt", "completion"])
+    trainer = story_trainer(recipe, Run(tmp_path), model, tokenizer, plain, plain)
+    batch = next(iter(trainer.get_train_dataloader()))
+    stories = {row["prompt"]: row["completion"] for row in rows["train"]}
+    for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+        learnt = labels[labels != -100]
+        prompt = tokenizer.decode(ids[labels == -100], skip_special_tokens=True)
+        assert learnt[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(learnt[:-1]) == stories[prompt]
+        assert ids[0] == tokenizer.bos_token_id
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+
+def test_adapter_moves_and_base_does_not(tiny_recipe, rows, tiny_base, tmp_path):
+    trained = finetune(tiny_recipe, tmp_path / "run", rows)
+    fresh = load_base(str(tiny_base), four_bit=False)
+    adapted = peft.AutoPeftModelForCausalLM.from_pretrained(trained.run.adapter)
+    moved = [p for name, p in adapted.named_parameters() if "lora_B" in name]  # lora_B begins at zero
+    assert moved and all(p.abs().max() > 0 for p in moved)
+    kept = adapted.get_base_model().state_dict()
+    for name, weight in fresh.state_dict().items():
+        assert torch.equal(weight, kept.get(name, kept.get(name.replace(".weight", ".base_layer.weight"))))
+    assert adapted.peft_config["default"].r == 4
+
+
+def test_run_writes_what_is_needed_to_do_it_again(tiny_recipe, rows, tmp_path):
+    trained = finetune(tiny_recipe, tmp_path / "run", rows)
+    card = json.loads((trained.run.adapter / "run.json").read_text())
+    assert card["recipe"]["train"]["seed"] == 17 and len(card["hashes"]["data"]) == 64 and "trl" in card["versions"]
+    steps = [row for row in trained.log if "loss" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4]
+    assert {"grad_norm", "learning_rate"} <= set(steps[0]) and all(row["tokens_per_second"] > 0 for row in steps)
+    samples = [json.loads(line) for line in trained.run.samples.read_text().splitlines()]
+    assert [sample["step"] for sample in samples] == [0, 2, 4]
+
+
+def test_samples_in_between_change_no_loss(tiny_recipe, rows, tmp_path):
+    with_samples = finetune(tiny_recipe, tmp_path / "with", rows, samples=1)
+    without = finetune(tiny_recipe, tmp_path / "without", rows, samples=0)
+    assert losses(with_samples) == losses(without)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(tiny_recipe, rows, tmp_path, monkeypatch):
+    whole = finetune(tiny_recipe, tmp_path / "whole", rows)
+    log_step = training.LogSteps.on_log
+
+    def interrupt_in_step_3(self, args, state, control, logs, **kwargs):
+        log_step(self, args, state, control, logs, **kwargs)
+        if state.global_step == 2 and "loss" in logs:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.LogSteps, "on_log", interrupt_in_step_3)
+        with pytest.raises(Interrupted, match="step 3; .*--resume"):
+            finetune(tiny_recipe, tmp_path / "cut", rows)
+    with pytest.raises(UserError, match="unfinished run; go on with --resume"):
+        finetune(tiny_recipe, tmp_path / "cut", rows)
+    resumed = finetune(tiny_recipe, tmp_path / "cut", rows, resume=True)
+    assert losses(resumed) == losses(whole)
+    weights = [(r.run.adapter / "adapter_model.safetensors").read_bytes() for r in (whole, resumed)]
+    assert weights[0] == weights[1]
+
+
+def test_diverging_run_stops_and_saves_nothing(tiny_recipe, rows, tmp_path):
+    wild = replace(tiny_recipe, train=replace(tiny_recipe.train, learning_rate=1e30))
+    with pytest.raises(UserError, match=r"(loss|grad_norm) is (nan|inf) at step \d+.*lower learning rate"):
+        finetune(wild, tmp_path / "run", rows)
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_folder_of_another_run_is_left_alone(tiny_recipe, rows, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        finetune(tiny_recipe, tmp_path / "run", rows)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+    done = finetune(tiny_recipe, tmp_path / "done", rows)
+    before = (done.run.adapter / "adapter_model.safetensors").read_bytes()
+    with pytest.raises(UserError, match="finished run"):
+        finetune(tiny_recipe, tmp_path / "done", rows, resume=True)
+    assert (done.run.adapter / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_resuming_with_another_recipe_is_refused(tiny_recipe, rows, tmp_path):
+    Run(tmp_path / "run").open(tiny_recipe, {"data": "a"}, resume=False)
+    other = replace(tiny_recipe, train=replace(tiny_recipe.train, seed=18))
+    with pytest.raises(UserError, match="other recipe"):
+        Run(tmp_path / "run").open(other, {"data": "a"}, resume=True)
+    with pytest.raises(UserError, match="other hashes"):
+        Run(tmp_path / "run").open(tiny_recipe, {"data": "b"}, resume=True)
+
+
+def test_full_disk_leaves_no_half_adapter(tiny_recipe, rows, tmp_path, monkeypatch):
+    def full(self, folder, **kwargs):
+        (folder / "adapter_config.json").write_text("{}")
+        if folder.name.startswith(".adapter"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(peft.PeftModel, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        training.save_adapter(
+            Run(tmp_path), attach_lora(load_base(tiny_recipe.base), tiny_recipe.lora), None, tiny_recipe.base
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_longer_than_the_window_are_refused(tiny_recipe, rows, tmp_path):
+    short = replace(tiny_recipe, train=replace(tiny_recipe.train, window=12))
+    with pytest.raises(UserError, match="4 of 4 rows are longer than the window of 12"):
+        finetune(short, tmp_path / "run", rows)
+    assert not (tmp_path / "run").exists()
+
+
+def test_targets_that_match_no_layer(tiny_recipe):
+    with pytest.raises(UserError, match="match no layer"):
+        attach_lora(load_base(tiny_recipe.base), replace(tiny_recipe.lora, targets=("query_key_value",)))
