@@ -1,0 +1,80 @@
+"""Loading: damaged files are named, 4-bit layers stay trainable, adapters learn in fp32."""
+
+import shutil
+
+import bitsandbytes
+import pytest
+import torch
+
+from storylib.config import EMBEDDED_BASE, GenerationSettings
+from storylib.errors import UserError
+from storylib.generation import generate
+from storylib.models import attach_lora, load_adapter, load_base, load_tokenizer
+from storylib.training import finetune
+
+
+def test_missing_and_cut_off_weights_are_named(tiny_base, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_base, broken)
+    whole = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged or cut off"):
+        load_base(str(broken))
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no weights \(model\.safetensors\)"):
+        load_base(str(broken))
+    with pytest.raises(UserError, match="no adapter in"):
+        load_adapter(tmp_path / "nowhere")
+
+
+def test_base_is_in_nf4_with_double_quantisation(tiny_base):
+    model = load_base(str(tiny_base))
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    assert len(layers) == 2 * 7
+    assert {layer.weight.quant_state.quant_type for layer in layers} == {"nf4"}
+    assert all(layer.weight.quant_state.nested for layer in layers)
+
+
+def test_generating_never_packs_the_weights(tiny_base, tokenizer, monkeypatch):
+    # As on a CPU with AVX512-bf16, where the packed weights would have no gradient.
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: True)
+    packed = []
+    monkeypatch.setattr(
+        bitsandbytes.nn.modules,
+        "_convert_weight_packed_for_cpu",
+        lambda weight, state: packed.append(1) or (weight, state),
+    )
+    model = load_base(str(tiny_base))
+    generate(model, tokenizer, [" fox\n"], GenerationSettings(max_new_tokens=2))
+    assert packed == []
+
+
+def test_adapter_weights_are_fp32_and_alone_in_training(tiny_base, tiny_recipe):
+    model = attach_lora(load_base(str(tiny_base)), tiny_recipe.lora)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert all("lora_" in name and p.dtype == torch.float32 for name, p in trained.items())
+    # rank 4 on 2 layers: q, k, v, o are 64 x 64, gate and up 128 x 64, down 64 x 128
+    assert sum(p.numel() for p in trained.values()) == 2 * 4 * (4 * 128 + 3 * 192)
+
+
+def test_adapter_opens_again_with_the_same_stories(tiny_recipe, rows, tmp_path, tokenizer):
+    trained = finetune(tiny_recipe, tmp_path / "run", rows)
+    model, _ = load_adapter(trained.run.adapter)
+    again = generate(model, tokenizer, [" fox\n"], tiny_recipe.generate, 5)
+    assert again == generate(load_adapter(trained.run.adapter)[0], tokenizer, [" fox\n"], tiny_recipe.generate, 5)
+    samples = trained.run.samples.read_text()
+    last = generate(model, tokenizer, [rows["test"]["prompt"][0]], tiny_recipe.generate, tiny_recipe.train.seed)[0]
+    assert f'"step": 4, "prompt": " hedgehog, castle, courage\\n", "seed": 17, "text": {quoted(last.text)}' in samples
+
+
+def quoted(text: str) -> str:
+    import json
+
+    return json.dumps(text, ensure_ascii=False)
+
+
+def test_pad_is_never_eos(tmp_path, tokenizer):
+    bare = load_tokenizer(EMBEDDED_BASE)
+    bare.pad_token = bare.eos_token
+    bare.save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).pad_token_id != tokenizer.eos_token_id
