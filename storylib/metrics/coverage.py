@@ -16,7 +16,7 @@ def concept_coverage(
     """Mean number of its concepts that a story names: 0 to 3 for the three emojis of a prompt.
 
     concepts: for each story the names of its concepts, such as ("hedgehog", "castle", "learning").
-    forms: the words, or beginnings of words, by which a concept is named; one without forms goes by its own name.
+    forms: the words, or beginnings of words, by which a concept is named beside its own name.
 
     A word names a concept if it begins with one of its forms, upper or lower case, within three limits, since "been" is
     no bee and "sharp" no sharing:
@@ -34,7 +34,7 @@ def concept_coverage(
     everything = {name: () for wanted in concepts for name in wanted} | dict(forms)
     pattern, owners = compile_forms(everything)
     counts = []
-    for story, wanted in zip(stories, concepts):
+    for story, wanted in zip(stories, concepts, strict=True):
         named = {name for match in pattern.finditer(story) for name in owners[match.lastindex - 1]}
         counts.append(len(named & set(wanted)))
     signature = "coverage|match:beginnings|short:inflected|longest:wins"
@@ -45,8 +45,10 @@ def compile_forms(forms: Mapping[str, Sequence[str]]) -> tuple[re.Pattern[str], 
     """A pattern with one group per form, the longest form first, and for each group the concepts it names."""
     owners: dict[str, list[str]] = {}
     for name, words in forms.items():
-        for form in words or [name]:
-            owners.setdefault(form.lower(), []).append(name)
+        if isinstance(words, str):
+            raise TypeError(f"forms[{name!r}] must be a list of words, got {words!r}; put it in a list: [{words!r}]")
+        for form in dict.fromkeys(form.lower() for form in (name, *words)):
+            owners.setdefault(form, []).append(name)
     ordered = sorted(owners, key=len, reverse=True)
     branches = (f"({re.escape(form)}){endings(form, owners[form])}" for form in ordered)
     return re.compile(rf"\b(?:{'|'.join(branches)})\b", re.IGNORECASE), [owners[form] for form in ordered]
@@ -59,7 +61,8 @@ def endings(form: str, names: Sequence[str]) -> str:
     doubled = f"{form[-1]}(?:ed|ing|y)"
     verbal = "d" if form.endswith("e") else doubled if DOUBLING.search(form) else "ed|ing"
     stem = any(name.startswith(form) and name != form for name in names)
-    return rf"(?:s|es|{verbal}|[ei]\w*)?" if stem else f"(?:s|es|{verbal})?"
+    plural = "es" if form.endswith(("s", "x", "z", "h")) else "s"
+    return rf"(?:{plural}|{verbal}|[ei]\w*)?" if stem else f"(?:{plural}|{verbal})?"
 
 
 def check_concepts(stories: Sequence[str], concepts: Sequence[Sequence[str]]) -> None:

@@ -36,7 +36,7 @@ def bootstrap_interval(
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> tuple[float, float]:
-    """The 95 % interval of `statistic` by the percentile bootstrap over clusters (Efron and Tibshirani 1993, chapter 13).
+    """The 95 % interval of `statistic` by the percentile bootstrap over clusters.
 
     statistic: the value from a list of story indices, in which an index may come several times.
     units: the story indices of each cluster. Stories of one prompt are not independent, so they are drawn together;
@@ -44,6 +44,7 @@ def bootstrap_interval(
 
     The same seed gives the same interval. Of a single cluster nothing can be learnt about others: low equals high.
     Raises UserError without clusters or resamples.
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13
     """
     if not units or resamples < 1:
         raise UserError(f"an interval needs clusters and resamples, got {len(units)} and {resamples}")
@@ -66,7 +67,7 @@ def clusters(keys: Sequence[Hashable]) -> list[list[int]]:
 
 
 def mean_score(per_story: Sequence[float], signature: str, units: Sequence[Sequence[int]] | None = None) -> Score:
-    """The mean over stories with its bootstrap interval; each story is its own cluster unless `units` says otherwise."""
+    """The mean over stories with its bootstrap interval; each story is a cluster of its own unless `units` differs."""
     values = np.array(per_story, dtype=float)
     units = [[index] for index in range(len(values))] if units is None else units
     low, high = bootstrap_interval(lambda drawn: values[drawn].mean(), units)

@@ -1,0 +1,146 @@
+"""Draw the numbers it is handed on given or new Axes; return the Axes. In a notebook, `axes[0].figure` shows them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from storylib.errors import UserError
+from storylib.files import atomic_path
+from storylib.metrics import Score
+
+# Okabe and Ito's palette, told apart with every common colour blindness
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
+)
+BARS = (SKY, GREEN, PURPLE, YELLOW, ORANGE)  # none that a line has
+LINES = {"floor": VERMILION, "ceiling": BLUE}  # ends of a scale, drawn across the bars
+COLUMNS = 3  # panels side by side
+
+
+def training_curve(log: Sequence[Mapping[str, float]], axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """Loss (nats per token) and gradient norm by optimizer step: a panel each, faint as logged and bold smoothed.
+
+    log: one dict per step with `step` and any of `loss` and `grad_norm`; rows with `eval_loss` become points.
+    axes: two Axes to draw on. Raises UserError for another number of them, and for a log without a loss.
+    """
+    steps, losses = series(log, "loss")
+    if not len(steps):
+        raise UserError(f"the log has {len(log)} rows and no loss among them; train for at least one step")
+    axes = panels(2, axes, columns=2)
+    draw_smoothed(axes[0], steps, losses, BLUE, "training")
+    evaluated, eval_losses = series(log, "eval_loss")
+    if len(evaluated):
+        axes[0].plot(evaluated, eval_losses, "o", color=VERMILION, markersize=5, label="evaluation", zorder=3)
+    axes[0].legend(frameon=False)
+    axes[0].set(title="Loss", xlabel="step", ylabel="nats per token")
+    draw_smoothed(axes[1], *series(log, "grad_norm"), GREEN, "gradient norm")
+    axes[1].set(title="Gradient norm", xlabel="step", ylim=(0, None))
+    return axes
+
+
+def score_bars(table: Mapping[str, Mapping[str, Score]], axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """A panel per metric: a bar per system with its value and its 95 % interval; floor and ceiling as dashed lines.
+
+    table: system -> metric -> score, such as evaluation makes; a system may lack a metric.
+    axes: as many Axes as there are metrics. Raises UserError for another number, and for a table without scores.
+    """
+    metrics = list(dict.fromkeys(metric for row in table.values() for metric in row))
+    if not metrics:
+        raise UserError("the table has no scores; it maps system -> metric -> Score")
+    systems = [system for system in table if system not in LINES]
+    axes = panels(len(metrics), axes, columns=COLUMNS, height=1.3 + 0.35 * max(2, len(systems)))
+    for number, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
+        scores = {system: row[metric] for system, row in table.items() if metric in row}
+        draw_bars(panel, systems, scores)
+        draw_scale(panel, scores)
+        panel.set_title(panel_title(metric), fontsize=10.5, pad=18 if set(scores) & set(LINES) else 6)
+        panel.tick_params(axis="y", length=0, labelleft=number % COLUMNS == 0)
+    return axes
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write `figure` as a PNG, whole or not at all; a missing folder is made, and `path` is returned."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as part:
+        figure.savefig(part, format="png", dpi=150, facecolor="white")
+    return path
+
+
+def panels(number: int, axes: Sequence[Axes] | None, columns: int, height: float = 3.0) -> list[Axes]:
+    """The given Axes, or those of a new figure, in plain style. Raises UserError when `axes` are not `number`."""
+    if axes is None:
+        columns = min(columns, number)
+        rows = math.ceil(number / columns)
+        figure = Figure(figsize=(max(5.0, 3.4 * columns), height * rows), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # inches
+        axes = [figure.add_subplot(rows, columns, place + 1) for place in range(number)]
+    axes = list(np.atleast_1d(axes).flat)
+    if len(axes) != number:
+        raise UserError(f"{number} panels need {number} Axes, got {len(axes)}; leave axes out to have them made")
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+        panel.set_axisbelow(True)
+    return axes
+
+
+def series(log: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the rows that have `key`."""
+    pairs = [(row["step"], row[key]) for row in log if row.get(key) is not None]
+    steps, values = zip(*pairs, strict=True) if pairs else ((), ())
+    return np.array(steps), np.array(values, dtype=float)
+
+
+def draw_smoothed(panel: Axes, steps: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+    panel.plot(steps, values, color=color, alpha=0.25, linewidth=1)
+    panel.plot(steps, smooth(values), color=color, linewidth=2, label=label)
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Mean of each value and its neighbours, a fortieth of the run on either side.
+
+    >>> smooth(np.array([1.0, 2.0])).tolist()   # too short a run to smooth
+    [1.0, 2.0]
+    """
+    reach = len(values) // 40
+    return np.array([values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))])
+
+
+def draw_bars(panel: Axes, systems: Sequence[str], scores: Mapping[str, Score]) -> None:
+    """Horizontal, the first system on top: long names stay readable. A system without a score keeps its place."""
+    for place, system in enumerate(systems):
+        if (score := scores.get(system)) is None:
+            continue
+        panel.barh(place, score.value, height=0.65, color=BARS[place % len(BARS)])
+        end = score.value
+        if score.low is not None and score.high is not None:
+            panel.plot([score.low, score.high], [place, place], color=BLACK, linewidth=1.2, marker="|", markersize=7)
+            end = max(end, score.high)
+        label = panel.annotate(f"{score.value:.2f}", (end, place), (6, 0), textcoords="offset points", va="center")
+        label.set(fontsize=9, zorder=5, bbox={"color": "white", "pad": 1})  # stays readable on a dashed line
+    furthest = max(max(score.value, score.high or 0) for score in scores.values())
+    panel.set_xlim(0, 1.25 * furthest or 1)  # room for the labels
+    panel.set_yticks(range(len(systems)), systems)
+    panel.set_ylim(max(1, len(systems)) - 0.4, -0.6)
+    panel.grid(axis="y", visible=False)
+
+
+def draw_scale(panel: Axes, scores: Mapping[str, Score]) -> None:
+    """Floor and ceiling as dashed lines with their values above the panel, side by side however near they are."""
+    for name, sideways in (("floor", "right"), ("ceiling", "left")):
+        if name in scores:
+            value = scores[name].value
+            panel.axvline(value, color=LINES[name], linestyle="--", linewidth=1.5)
+            label = f" {name} {value:.2f} "
+            panel.text(
+                value, 1.01, label, color=LINES[name], ha=sideways, fontsize=8, transform=panel.get_xaxis_transform()
+            )
+
+
+def panel_title(metric: str) -> str:
+    return f"{metric} (overlap, not quality)" if "bleu" in metric.lower() else metric

@@ -1,0 +1,122 @@
+"""What is drawn, not how it looks."""
+
+import subprocess
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from storylib import plots
+from storylib.errors import UserError
+from storylib.metrics import Score
+
+LOG = [
+    {"step": 1, "loss": 3.0, "grad_norm": 2.0, "learning_rate": 1e-4},
+    {"step": 2, "loss": 2.0, "grad_norm": 1.0, "tokens_per_second": 900.0},
+    {"step": 2, "eval_loss": 2.2},
+    {"step": 3, "loss": 1.5},
+    {"step": 4, "eval_loss": 1.7},
+]
+TABLE = {
+    "floor": {"BLEU corpus": Score(10, "s", 9, 11)},
+    "untuned base": {"BLEU corpus": Score(7, "s", 6, 8), "words": Score(118, "s")},
+    "fine-tuned": {"BLEU corpus": Score(18, "s", 16, 20), "words": Score(92, "s")},
+    "ceiling": {"BLEU corpus": Score(29, "s", 26, 31)},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_window(monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda *a, **k: pytest.fail("plt.show was called"))
+    yield
+    assert not plt.get_fignums(), "a figure was left in pyplot's hands"
+
+
+def test_plots_need_no_pyplot():
+    code = "import sys, storylib.plots; assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_curve_draws_loss_evaluation_and_gradient_norm():
+    loss, norm = plots.training_curve(LOG)
+    raw, smoothed, evaluation = loss.lines
+    assert (
+        raw.get_xydata().tolist() == smoothed.get_xydata().tolist() == [[1, 3], [2, 2], [3, 1.5]]
+    )  # too short to smooth
+    assert evaluation.get_xydata().tolist() == [[2, 2.2], [4, 1.7]] and evaluation.get_linestyle() == "None"
+    assert norm.lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
+    assert evaluation.get_zorder() > smoothed.get_zorder()
+
+
+def test_training_curve_without_evaluation_or_norms():
+    loss, norm = plots.training_curve([{"step": 1, "loss": 3.0}])
+    assert len(loss.lines) == 2 and not len(norm.lines[0].get_xdata())
+
+
+def test_smoothing_takes_a_fortieth_on_either_side():
+    values = np.arange(80.0)  # a line stays a line, but for its ends
+    smoothed = plots.smooth(values)
+    assert smoothed[2:-2] == pytest.approx(values[2:-2]) and smoothed[0] == pytest.approx(1.0)  # mean of 0, 1, 2
+
+
+@pytest.mark.parametrize("log", [[], [{"step": 1, "eval_loss": 2.0}]])
+def test_training_curve_needs_a_loss(log):
+    with pytest.raises(UserError, match="no loss"):
+        plots.training_curve(log)
+
+
+def test_score_bars_draw_systems_as_bars_and_the_scale_as_lines():
+    overlap, words = plots.score_bars(TABLE)
+    assert [bar.get_width() for bar in overlap.patches] == [7, 18]
+    assert [bar.get_width() for bar in words.patches] == [118, 92]
+    assert [tick.get_text() for tick in overlap.get_yticklabels()] == ["untuned base", "fine-tuned"]
+    dashed = [line for line in overlap.lines if line.get_linestyle() == "--"]
+    whiskers = [line for line in overlap.lines if line not in dashed]
+    assert [line.get_xdata()[0] for line in dashed] == [10, 29]
+    assert [list(line.get_xdata()) for line in whiskers] == [[6, 8], [16, 20]]
+    assert not words.lines  # neither interval nor scale
+    assert [text.get_text().strip() for text in overlap.texts] == ["7.00", "18.00", "floor 10.00", "ceiling 29.00"]
+
+
+def test_only_overlap_is_marked_as_no_quality():
+    titles = [panel.get_title() for panel in plots.score_bars(TABLE)]
+    assert titles == ["BLEU corpus (overlap, not quality)", "words"]
+
+
+def test_a_missing_score_leaves_its_place_empty():
+    table = {"a": {"x": Score(1, "s")}, "b": {"x": Score(2, "s"), "y": Score(3, "s")}}
+    _, y = plots.score_bars(table)
+    (bar,) = y.patches
+    assert bar.get_y() + bar.get_height() / 2 == pytest.approx(1) and len(y.get_yticks()) == 2
+
+
+@pytest.mark.parametrize("value", [0.0, 0.02])
+def test_tiny_scores_can_be_drawn(value):
+    (panel,) = plots.score_bars({"base": {"repeated": Score(value, "s", 0.0, value)}})
+    assert panel.get_xlim()[1] > value
+
+
+def test_a_panel_of_lines_alone():
+    (panel,) = plots.score_bars({"floor": {"BLEU": Score(10, "s")}})
+    assert len(panel.lines) == 1 and not panel.patches
+
+
+@pytest.mark.parametrize("table", [{}, {"base": {}}])
+def test_score_bars_need_scores(table):
+    with pytest.raises(UserError, match="no scores"):
+        plots.score_bars(table)
+
+
+@pytest.mark.parametrize("draw, data", [(plots.training_curve, LOG), (plots.score_bars, TABLE)])
+def test_given_axes_are_drawn_on(draw, data):
+    axes = Figure().subplots(1, 2)
+    assert draw(data, axes) == list(axes) and all(panel.get_title() for panel in axes)
+    with pytest.raises(UserError, match="2 panels need 2 Axes, got 3"):
+        draw(data, Figure().subplots(1, 3))
+
+
+def test_save_writes_a_whole_png(tmp_path):
+    path = plots.save(plots.score_bars(TABLE)[0].figure, tmp_path / "new" / "scores.png")
+    assert path.read_bytes().startswith(b"\x89PNG") and [file.name for file in path.parent.iterdir()] == ["scores.png"]
