@@ -77,26 +77,16 @@ def evaluate(
 ) -> None:
     """Score a fine-tuned model beside its untuned base, with the two ends of the scale."""
     recipe = config.recipe(job)
-    from storylib import data, evaluation, plots
-    from storylib.models import load_adapter
+    from storylib import evaluation, plots
 
-    cases = evaluation.cases(data.load(recipe.corpus, **recipe.data)["test"])
-    model, tokenizer = load_adapter(adapter)
-    say(f"telling {2 * seeds * len(cases)} stories for {len(cases)} combinations that training never saw …")
-    with model.disable_adapter():
-        base = evaluation.tell(model, tokenizer, cases, recipe.generate, range(seeds))
-    tuned = evaluation.tell(model, tokenizer, cases, recipe.generate, range(seeds))
-    systems = {"untuned base": base, "fine-tuned": tuned}
-    table = evaluation.score_scale(cases)
-    table = {"floor": table["floor"]} | {
-        system: evaluation.score_stories(stories, cases) for system, stories in systems.items()
-    } | {"ceiling": table["ceiling"]}
+    say(f"telling stories with {adapter} and with its untuned base …")
+    result = evaluation.compare(recipe, adapter, seeds)
     out.mkdir(parents=True, exist_ok=True)
-    evaluation.write_scores(out / "scores.json", table, {"job": recipe.name, "adapter": str(adapter), "seeds": seeds})
-    evaluation.write_stories(out / "stories.jsonl", systems)
-    plots.save(plots.score_bars(table)[0].figure, out / "scores.png")
-    show_scores(table)
-    for story in tuned[: 3 * seeds : seeds]:
+    evaluation.write_scores(out / "scores.json", result.table, {"job": recipe.name, "adapter": str(adapter), "seeds": seeds})
+    evaluation.write_stories(out / "stories.jsonl", result.stories)
+    plots.save(plots.score_bars(result.table)[0].figure, out / "scores.png")
+    show_scores(result.table)
+    for story in result.stories["fine-tuned"][: 3 * seeds : seeds]:
         print(f"\n{story.prompt.strip()}\n{story.text}")
     print(f"\nscores:  {out / 'scores.json'}\nstories: {out / 'stories.jsonl'}\nplot:    {out / 'scores.png'}")
 

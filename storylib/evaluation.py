@@ -7,12 +7,13 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from storylib import metrics
-from storylib.config import GenerationSettings
+from storylib import data, metrics
+from storylib.config import GenerationSettings, Recipe
 from storylib.emoji import vocabulary
 from storylib.files import write_text
 from storylib.generation import Story, generate
 from storylib.metrics import Score
+from storylib.models import load_adapter
 
 Table = dict[str, dict[str, Score]]  # system -> metric -> score
 
@@ -41,6 +42,30 @@ def cases(test: Dataset) -> list[Case]:
     ]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found: every score, and every story behind them by system."""
+
+    table: Table
+    stories: dict[str, list[Story]]
+
+
+def compare(recipe: Recipe, adapter: Path, seeds: int) -> Comparison:
+    """`seeds` stories per test combination by the adapter and by its untuned base, between floor and ceiling.
+
+    Raises UserError for a missing or damaged adapter.
+    """
+    model, tokenizer = load_adapter(adapter)
+    chosen = cases(data.load(recipe.corpus, **recipe.data)["test"])
+    with model.disable_adapter():
+        untuned = tell(model, tokenizer, chosen, recipe.generate, range(seeds))
+    tuned = tell(model, tokenizer, chosen, recipe.generate, range(seeds))
+    stories = {"untuned base": untuned, "fine-tuned": tuned}
+    floor, ceiling = score_scale(chosen)
+    scored = {system: score_stories(told, chosen) for system, told in stories.items()}
+    return Comparison({"floor": floor} | scored | {"ceiling": ceiling}, stories)
+
+
 def tell(model, tokenizer, cases: Sequence[Case], settings: GenerationSettings, seeds: Iterable[int]) -> list[Story]:
     """A story for each case and seed, case by case."""
     pairs = [(case.prompt, seed) for case in cases for seed in seeds]
@@ -64,15 +89,14 @@ def score_stories(stories: Sequence[Story], cases: Sequence[Case]) -> dict[str, 
     }
 
 
-def score_scale(cases: Sequence[Case]) -> Table:
+def score_scale(cases: Sequence[Case]) -> tuple[dict[str, Score], dict[str, Score]]:
     """The two ends of the scale: another prompt's references (floor), one reference against the others (ceiling)."""
     references = [list(case.references) for case in cases]
-    floor, ceiling = metrics.shifted(references), metrics.leave_one_out(references)
-    others = [cases[(number + 1) % len(cases)] for number in range(len(cases))]
-    return {
-        "floor": _overlap(*floor) | {"concepts named": _reference_coverage(others, cases)},
-        "ceiling": _overlap(*ceiling) | {"concepts named": _reference_coverage(cases, cases)},
-    }
+    half = len(cases) // 2
+    others = [*cases[half:], *cases[:half]]  # as in metrics.shifted
+    floor = _overlap(*metrics.shifted(references)) | {"concepts named": _reference_coverage(cases, others)}
+    ceiling = _overlap(*metrics.leave_one_out(references)) | {"concepts named": _reference_coverage(cases, cases)}
+    return floor, ceiling
 
 
 def coverage(texts: Sequence[str], told: Sequence[Case]) -> Score:
@@ -88,7 +112,7 @@ def _reference_coverage(texts_of: Sequence[Case], asked: Sequence[Case]) -> Scor
     return coverage([text for text, _ in pairs], [ask for _, ask in pairs])
 
 
-def write_scores(path: Path, table: Mapping[str, Mapping[str, Score]], facts: Mapping) -> None:
+def write_scores(path: Path, table: Table, facts: Mapping) -> None:
     """All scores with intervals and signatures, and `facts` about the run, as one JSON file."""
     scores = {system: {metric: asdict(score) for metric, score in row.items()} for system, row in table.items()}
     write_text(path, json.dumps({**facts, "scores": scores}, indent=1, ensure_ascii=False))

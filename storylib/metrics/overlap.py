@@ -64,8 +64,8 @@ def leave_one_out(references: Sequence[Sequence[str]]) -> tuple[list[str], list[
 
 
 def shifted(references: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
-    """The floor: hypotheses and references for `bleu`, each reference against those of the next prompt, the last
-    prompt's against the first's. What is left is the manner that all these stories share.
+    """The floor: hypotheses and references for `bleu`, each reference against those of the prompt half the list away.
+    What is left is the manner that all these stories share.
 
     A prompt given several times counts once. Raises UserError for a single prompt, and what `bleu` raises for
     references.
@@ -76,7 +76,9 @@ def shifted(references: Sequence[Sequence[str]]) -> tuple[list[str], list[list[s
     prompts = distinct(references)
     if len(prompts) < 2:
         raise UserError("a floor needs the references of at least two prompts, got one")
-    pairs = [(text, wrong) for texts, wrong in zip(prompts, prompts[1:] + prompts[:1], strict=True) for text in texts]
+    half = len(prompts) // 2
+    wrong_ones = prompts[half:] + prompts[:half]
+    pairs = [(text, wrong) for texts, wrong in zip(prompts, wrong_ones, strict=True) for text in texts]
     return [text for text, _ in pairs], [wrong for _, wrong in pairs]
 
 
