@@ -82,7 +82,9 @@ def evaluate(
     say(f"telling stories with {adapter} and with its untuned base …")
     result = evaluation.compare(recipe, adapter, seeds)
     out.mkdir(parents=True, exist_ok=True)
-    evaluation.write_scores(out / "scores.json", result.table, {"job": recipe.name, "adapter": str(adapter), "seeds": seeds})
+    evaluation.write_scores(
+        out / "scores.json", result.table, {"job": recipe.name, "adapter": str(adapter), "seeds": seeds}
+    )
     evaluation.write_stories(out / "stories.jsonl", result.stories)
     plots.save(plots.score_bars(result.table)[0].figure, out / "scores.png")
     show_scores(result.table)

@@ -138,7 +138,10 @@ RECIPES = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe called `name`; a bare job such as "emoji" means its `cpu` recipe. Raises UserError with the nearest names."""
+    """The recipe called `name`; a bare job such as "emoji" means its `cpu` recipe.
+
+    Raises UserError with the nearest names for one that does not exist.
+    """
     full = name if "/" in name else f"{name}/cpu"
     if full not in RECIPES:
         near = get_close_matches(full, RECIPES, cutoff=0.3) or list(RECIPES)

@@ -31,7 +31,7 @@ class WordPrompter:
         self.rarity = {word: math.log(len(stories) / count) for word, count in spread.items()}
 
     def pick(self, story: int, rng: random.Random, n: int = 3) -> list[str]:
-        """`n` words of story number `story`, or fewer where it has no more; names and words in capitals are left out."""
+        """`n` words of story number `story`, or fewer where it has no more; words with a capital are left out."""
         weights = {w: self.rarity[w] ** 2 * min(c, 4) for w, c in Counter(self.words[story]).items()}
         picked: set[str] = set()
         while len(picked) < min(n, len(weights)):
@@ -147,7 +147,9 @@ def new_model(tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> Lla
     )
 
 
-def weighted_loss(model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def weighted_loss(
+    model: LlamaForCausalLM, ids: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted mean loss to train on, and the plain mean over the same tokens to look at, in nats per token."""
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits  # (B, T-1, V)
     losses = F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
@@ -254,7 +256,11 @@ def pretrain(
             optim.step()
             optim.zero_grad()
         tokens += int((weights > 0).sum())
-        entry = {"step": step + 1, "loss": round(plain.item(), 4), "factor": round(learning_rate_factor(step, config), 4)}
+        entry = {
+            "step": step + 1,
+            "loss": round(plain.item(), 4),
+            "factor": round(learning_rate_factor(step, config), 4),
+        }
         entry |= {"tokens_per_second": round(tokens / (time.monotonic() - started))}
         last = step + 1 == config.steps
         if (step + 1) % config.evaluate_every == 0 or last:

@@ -16,7 +16,7 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "datasets", 
 
 
 class Run:
-    """`run.json` (recipe, versions, hashes), `log.jsonl`, `samples.jsonl`, `checkpoints/`, and at the end `adapter/`."""
+    """`run.json` (recipe, versions, hashes), `log.jsonl`, `samples.jsonl`, `checkpoints/`; at the end `adapter/`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

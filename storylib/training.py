@@ -4,7 +4,6 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,7 +39,7 @@ class Trained:
 
 
 class LogSteps(TrainerCallback):
-    """Appends each step's numbers to the run's log, draws the progress bar, and stops at the first that is not finite."""
+    """Appends each step's numbers to the run's log, moves the progress bar, stops at the first that is not finite."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -64,7 +63,7 @@ class LogSteps(TrainerCallback):
         for key in ("loss", "grad_norm"):
             if not math.isfinite(row.get(key, 0.0)):
                 raise UserError(
-                    f"{key} is {row[key]} at step {state.global_step}: training stopped, nothing was saved from here on; "
+                    f"{key} is {row[key]} at step {state.global_step}: training stopped, nothing more was saved; "
                     f"try a lower learning rate than {args.learning_rate:g}"
                 )
 
@@ -150,7 +149,9 @@ def finetune(
     trainer.add_callback(stop)
     trainer.train(resume_from_checkpoint=str(run.last_checkpoint()) if run.last_checkpoint() else None)
     if stop.stopped:
-        raise Interrupted(f"stopped at step {trainer.state.global_step}; the same command with --resume goes on from there")
+        raise Interrupted(
+            f"stopped at step {trainer.state.global_step}; the same command with --resume goes on from there"
+        )
     save_adapter(run, model, tokenizer, recipe.base)
     return Trained(run, read_log(run))
 
@@ -163,7 +164,9 @@ def fitting(rows: Dataset, tokenizer: PreTrainedTokenizerBase, window: int) -> D
     lengths = [len(ids) + 1 for ids in tokenizer(texts).input_ids]  # and EOS
     cut = sum(length > window for length in lengths)
     if cut > 0.005 * len(rows):
-        raise UserError(f"{cut} of {len(rows)} rows are longer than the window of {window} tokens; split or shorten them")
+        raise UserError(
+            f"{cut} of {len(rows)} rows are longer than the window of {window} tokens; split or shorten them"
+        )
     return rows.select_columns(["prompt", "completion"])
 
 
@@ -202,8 +205,13 @@ def story_trainer(recipe: Recipe, run: Run, model: PeftModel, tokenizer, train: 
         dataloader_pin_memory=torch.cuda.is_available(),
         seed=settings.seed,
     )
-    trainer = SFTTrainer(model, args, train_dataset=train, eval_dataset=test.select_columns(train.column_names),
-                         processing_class=tokenizer)
+    trainer = SFTTrainer(
+        model,
+        args,
+        train_dataset=train,
+        eval_dataset=test.select_columns(train.column_names),
+        processing_class=tokenizer,
+    )
     trainer.remove_callback(ProgressCallback)
     trainable_in_fp32(model)  # the trainer has cast them to bf16
     return trainer

@@ -57,9 +57,7 @@ def tiny_base(tmp_path_factory, tokenizer) -> Path:
 def rows() -> datasets.DatasetDict:
     """Four stories to train on and one to hold out."""
     told = [{"prompt": story_prompt(names), "completion": story} for *names, story in STORIES]
-    return datasets.DatasetDict(
-        train=datasets.Dataset.from_list(told), test=datasets.Dataset.from_list(told[:1])
-    )
+    return datasets.DatasetDict(train=datasets.Dataset.from_list(told), test=datasets.Dataset.from_list(told[:1]))
 
 
 @pytest.fixture

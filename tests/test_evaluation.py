@@ -52,4 +52,3 @@ def test_base_and_tuned_are_compared_and_written(tiny_recipe, rows, tmp_path, mo
     write_scores(tmp_path / "scores.json", result.table, {"job": "emoji"})
     saved = json.loads((tmp_path / "scores.json").read_text())["scores"]["fine-tuned"]
     assert all({"value", "low", "high", "signature"} <= set(score) for score in saved.values())
-

@@ -1,0 +1,90 @@
+"""What a user types, and what comes back: text on standard output, one plain line when something is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storylib import __main__ as cli
+from storylib.files import DATA
+
+ADAPTER = DATA / "adapters" / "emoji"
+TIMEOUT = 300  # seconds
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["storylib", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("emojis", "message"),
+    [
+        ("", "exactly three emojis"),
+        ("🦔🏰", "got 2: 🦔 🏰"),
+        ("🦔🏰📚🌙", "got 4: 🦔 🏰 📚 🌙"),
+        ("fox", "'fox' is no emoji"),
+        ("\u200d", "got none"),
+    ],
+)
+def test_not_three_emojis(run, emojis, message):
+    code, out, err = run("tell", emojis)
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+
+
+def test_tell_prints_the_story_alone():
+    tell = [sys.executable, "-m", "storylib", "tell", "🦔🏰📚", "--seed", "3"]
+    done = subprocess.run(tell, capture_output=True, text=True, cwd=DATA.parent, timeout=TIMEOUT)
+    assert done.returncode == 0 and done.stderr == ""
+    assert len(done.stdout.split()) > 30 and done.stdout.strip()[-1] in '.!?"”'
+
+
+def test_unknown_emoji_is_named_in_a_warning(run):
+    code, out, err = run("tell", "🦕🏰💪")
+    assert code == 0 and len(out.split()) > 10
+    assert "🦕" in err and "sauropod" in err and err.count("\n") == 1
+
+
+def test_streamed_and_plain_are_one_story(run):
+    plain, streamed = run("tell", "🦔🏰📚")[1], run("tell", "🦔🏰📚", "--stream")[1]
+    assert streamed.startswith(plain.rstrip("\n"))
+
+
+def test_missing_adapter_and_unknown_recipe(run, tmp_path):
+    code, out, err = run("tell", "🦔🏰📚", "--adapter", tmp_path)
+    assert code == 2 and out == "" and "adapter_config.json is missing" in err
+    code, out, err = run("finetune", "emojis")
+    assert code == 2 and "did you mean emoji/cpu" in err
+
+
+def test_bad_data_stops_before_any_folder_is_made(run, tmp_path):
+    broken = tmp_path / "stories.jsonl"
+    broken.write_text('{"role": "🦔", "place": "🏰", "theme": "💪", "story": "A story."}\n{"role": \n')
+    code, out, err = run("finetune", "emoji", "--data", broken, "--out", tmp_path / "run")
+    assert code == 2 and "line 2" in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_python_m_storylib_lists_its_commands(run):
+    code, out, err = run("--help")
+    assert code == 0 and all(command in out for command in ("tell", "finetune", "evaluate", "pretrain"))
+
+
+def test_shipped_adapter_opens_with_peft_alone():
+    code = "import peft; peft.AutoPeftModelForCausalLM.from_pretrained('data/adapters/emoji'); print('opened')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=DATA.parent, timeout=TIMEOUT
+    )
+    assert "opened" in done.stdout, done.stderr
+    assert not list(Path(ADAPTER).glob("*.bin"))

@@ -1,0 +1,57 @@
+"""Promises about the repository itself."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from storylib.emoji import vocabulary
+from storylib.files import DATA
+
+ROOT = DATA.parent
+HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas")
+
+
+@pytest.mark.parametrize("module", ["", ".config", ".emoji", ".prompts", ".errors", ".files", ".runtime", ".metrics"])
+def test_light_modules_load_nothing_heavy(module):
+    heavy = [name for name in HEAVY if not (module == ".metrics" and name == "pandas")]
+    code = f"import sys, storylib{module}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_nothing_that_trains_imports_what_shows():
+    for path in (ROOT / "storylib").rglob("*.py"):
+        if path.name not in ("__main__.py", "plots.py"):
+            assert "import plots" not in path.read_text(encoding="utf-8"), path
+
+
+def test_base_model_is_small_and_whole():
+    folder = DATA / "base_model"
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 24e6
+    with safe_open(folder / "model.safetensors", "np") as weights:
+        assert weights.keys()
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_each_emoji_is_one_token_and_no_script_is_unknown(tokenizer):
+    for kind in ("roles", "places", "themes"):
+        for emoji in vocabulary()[kind]:
+            assert len(tokenizer(emoji, add_special_tokens=False).input_ids) == 1, emoji
+    for text in ("Era uma vez uma raposa, à noite.", "从前有一只狐狸。", "むかし、きつねがいました。", "🦕 ᚠ"):
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+def test_shipped_emoji_stories_load_with_datasets_alone():
+    load = "datasets.load_dataset('data/emoji_stories', 'easy')"
+    code = f"import datasets; d = {load}; print(len(d['train']), len(d['test']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["785", "60"], done.stderr
+
+
+def test_every_module_has_a_docstring():
+    for path in sorted(Path(ROOT / "storylib").rglob("*.py")):
+        assert path.read_text(encoding="utf-8").startswith('"""'), path
