@@ -1,5 +1,6 @@
 """The command line: thin, typed. `python -m storylib --help` lists it."""
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -61,9 +62,13 @@ def finetune(
         chosen = replace(chosen, data=chosen.data | {"source": data})
     out = out or RUNS / chosen.name.replace("/", "-")
     from storylib import plots
-    from storylib.training import finetune
+    from storylib.training import Interrupted, finetune
 
-    trained = finetune(chosen, out, resume=resume)
+    try:
+        trained = finetune(chosen, out, resume=resume)
+    except Interrupted as stop:
+        again = [word for word in sys.argv[1:] if word != "--resume"]
+        raise Interrupted(f"{stop}\ngo on with: python -m storylib {shlex.join([*again, '--resume'])}") from None
     plots.save(plots.training_curve(trained.log)[0].figure, out / "training.png")
     say(f"adapter: {trained.run.adapter}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
 
@@ -105,8 +110,10 @@ def pretrain(
     from storylib.pretraining import pretrain
 
     texts = [[row["text"] for row in read_rows(path)] for path in (stories, held_out)]
-    model = pretrain(*texts, load_tokenizer(config.EMBEDDED_BASE), config.PretrainConfig(), out, say)
+    tokenizer = load_tokenizer(config.EMBEDDED_BASE)
+    model = pretrain(*texts, tokenizer, config.PretrainConfig(), out, say)
     model.bfloat16().save_pretrained(out / "model")
+    tokenizer.save_pretrained(out / "model")
     say(f"model: {out / 'model'}")
 
 

@@ -40,8 +40,12 @@ def check_weights(folder: Path, stem: str) -> None:
 
 
 def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
-    """The base's tokenizer, padding on the left, with a pad token that is not EOS."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve(base), padding_side="left")
+    """The base's tokenizer, padding on the left, with a pad token that is not EOS; UserError where it can't be had."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(base), padding_side="left")
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"cannot load {base}: {reason} Gated models need a login (hf auth login)") from error
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         # Padding with EOS hides EOS from the loss, and the model never learns to stop.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.bos_token

@@ -1,15 +1,20 @@
 """Run one recipe; return its log as plain numbers."""
 
+import errno
 import json
 import math
+import shutil
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from datasets import Dataset, DatasetDict
 from peft import PeftModel
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -147,13 +152,27 @@ def finetune(
     if prompts:
         trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
     trainer.add_callback(stop)
-    trainer.train(resume_from_checkpoint=str(run.last_checkpoint()) if run.last_checkpoint() else None)
+    last = run.last_checkpoint()
+    with full_disk_named(run.folder):
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
-        raise Interrupted(
-            f"stopped at step {trainer.state.global_step}; the same command with --resume goes on from there"
-        )
-    save_adapter(run, model, tokenizer, recipe.base)
+        raise Interrupted(f"stopped at step {trainer.state.global_step}; its state is kept in {run.checkpoints}")
+    with full_disk_named(run.folder):
+        save_adapter(run, model, tokenizer, recipe.base)
     return Trained(run, read_log(run))
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Say that the disk is full where torch and safetensors only say that writing failed."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        if shutil.disk_usage(folder).free < 2**20:
+            raise OSError(
+                errno.ENOSPC, f"no space left on the disk; free some and go on with --resume: {folder}"
+            ) from error
+        raise
 
 
 def fitting(rows: Dataset, tokenizer: PreTrainedTokenizerBase, window: int) -> Dataset:
