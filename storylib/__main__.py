@@ -75,7 +75,7 @@ def finetune(
 
 @app.command()
 def evaluate(
-    job: Annotated[str, typer.Argument(help="emoji")],
+    job: Annotated[str, typer.Argument(help="The recipe that the adapter was trained by, or its job: emoji.")],
     adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter.")] = SHIPPED_ADAPTER,
     out: Annotated[Path, typer.Option(help="Folder for scores.json, stories.jsonl and scores.png.")] = RUNS / "scores",
     seeds: Annotated[int, typer.Option(min=1, help="Stories per test combination.")] = 5,

@@ -1,6 +1,6 @@
 """Settings are data: frozen dataclasses for each step, checked where they are made."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from storylib.errors import UserError
@@ -105,36 +105,38 @@ class Recipe:
 
 EMBEDDED_BASE = "data/base_model"
 
-RECIPES = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="emoji/cpu",
-            corpus="emoji",
-            data={"level": "easy"},
-            base=EMBEDDED_BASE,
-            lora=LoraSettings(rank=32, alpha=64),
-            train=TrainSettings(epochs=6, learning_rate=2e-3),
-            generate=GenerationSettings(),
-        ),
-        Recipe(  # as the 2023 system ran it, with a pad token of its own and the prompt of this project
-            name="emoji/llama2-7b",
-            corpus="emoji",
-            data={"level": "rich"},
-            base="meta-llama/Llama-2-7b-chat-hf",
-            lora=LoraSettings(rank=64, alpha=16, dropout=0.1),
-            train=TrainSettings(
-                epochs=1,
-                batch_size=4,
-                learning_rate=2e-4,
-                schedule="constant",
-                max_grad_norm=0.3,
-                optimizer="paged_adamw_32bit",
-            ),
-            generate=GenerationSettings(temperature=1.0, top_p=1.0, top_k=10),
-        ),
-    )
-}
+EMOJI = Recipe(
+    name="emoji/cpu",
+    corpus="emoji",
+    data={"level": "easy"},
+    base=EMBEDDED_BASE,
+    lora=LoraSettings(rank=32, alpha=64),
+    train=TrainSettings(epochs=6, learning_rate=2e-3),
+    generate=GenerationSettings(),
+)
+
+# The prompt of the 2023 system: three emojis and not a word, so that their meaning must be learnt from the stories.
+EMOJI_ALONE = replace(EMOJI, name="emoji/cpu-alone", data={"level": "easy", "names": False})
+
+# As the 2023 system ran it, but with a pad token of its own, so that it learns to stop.
+EMOJI_LLAMA2 = Recipe(
+    name="emoji/llama2-7b",
+    corpus="emoji",
+    data={"level": "rich", "names": False},
+    base="meta-llama/Llama-2-7b-chat-hf",
+    lora=LoraSettings(rank=64, alpha=16, dropout=0.1),
+    train=TrainSettings(
+        epochs=1,
+        batch_size=4,
+        learning_rate=2e-4,
+        schedule="constant",
+        max_grad_norm=0.3,
+        optimizer="paged_adamw_32bit",
+    ),
+    generate=GenerationSettings(temperature=1.0, top_p=1.0, top_k=10),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (EMOJI, EMOJI_ALONE, EMOJI_LLAMA2)}
 
 
 def recipe(name: str) -> Recipe:
