@@ -1,8 +1,10 @@
 # Both main targets do their own set-up: make story, make test.
 PYTHON ?= python3
 VENV   ?= .venv
-RUN    ?= runs/story-$(shell date +%Y%m%d-%H%M%S)
 EPOCHS ?=
+ifndef RUN
+RUN    := runs/story-$(shell date +%Y%m%d-%H%M%S)
+endif
 py     := $(VENV)/bin/python
 ready  := $(VENV)/.ready
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from storylib import config
-from storylib.emoji import familiar, name, three
+from storylib.emoji import name, three
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.prompts import emoji_prompt
@@ -33,16 +33,18 @@ def tell(
 ) -> None:
     """Tell a bedtime story for three emojis; the story alone goes to standard output."""
     chosen = three(emojis)
-    for emoji in chosen:
-        if not familiar(emoji):
-            say(f"{emoji} was in none of the training stories; its name is used: {name(emoji)}")
     from storylib.generation import generate  # torch takes seconds to load: check the emojis first
     from storylib.models import load_adapter
+    from storylib.runs import read_card
 
     model, tokenizer = load_adapter(adapter)
+    card = read_card(adapter / "run.json")
+    for emoji in chosen:
+        if emoji not in card["emojis"]:
+            say(f"{emoji} was in none of the training stories; its name is used: {name(emoji)}")
+    prompt = emoji_prompt(chosen, card["emojis"], card["recipe"]["data"].get("names", True))
     show = (lambda text: print(text, end="", flush=True)) if stream else None
-    settings = config.recipe("emoji").generate
-    story = generate(model, tokenizer, [emoji_prompt(chosen)], settings, seed, show)[0]
+    story = generate(model, tokenizer, [prompt], config.recipe("emoji").generate, seed, show)[0]
     print("" if stream else story.text)
 
 
@@ -66,9 +68,11 @@ def finetune(
 
     try:
         trained = finetune(chosen, out, resume=resume)
-    except Interrupted as stop:
+    except KeyboardInterrupt as stop:  # said here: typer would end without a word
         again = [word for word in sys.argv[1:] if word != "--resume"]
-        raise Interrupted(f"{stop}\ngo on with: python -m storylib {shlex.join([*again, '--resume'])}") from None
+        say(f"{stop if isinstance(stop, Interrupted) else 'stopped at once; the last checkpoint is kept'}")
+        say(f"go on with: python -m storylib {shlex.join([*again, '--resume'])}")
+        raise typer.Exit(130) from None
     plots.save(plots.training_curve(trained.log)[0].figure, out / "training.png")
     say(f"adapter: {trained.run.adapter}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
 
@@ -82,6 +86,8 @@ def evaluate(
 ) -> None:
     """Score a fine-tuned model beside its untuned base, with the two ends of the scale."""
     recipe = config.recipe(job)
+    if (out / "scores.json").exists():
+        raise UserError(f"{out} already holds scores; choose another folder with --out")
     from storylib import evaluation, plots
 
     say(f"telling stories with {adapter} and with its untuned base …")
@@ -105,11 +111,11 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Folder of the run; an unfinished one is gone on with.")] = RUNS / "base",
 ) -> None:
     """Train the embedded base again from scratch, with the shipped tokenizer; it takes hours on a CPU."""
-    from storylib.data.reading import read_rows
+    from storylib.data.reading import column, read_rows
     from storylib.models import load_tokenizer
     from storylib.pretraining import pretrain
 
-    texts = [[row["text"] for row in read_rows(path)] for path in (stories, held_out)]
+    texts = [column(read_rows(path), "text", path) for path in (stories, held_out)]
     tokenizer = load_tokenizer(config.EMBEDDED_BASE)
     model = pretrain(*texts, tokenizer, config.PretrainConfig(), out, say)
     model.bfloat16().save_pretrained(out / "model")
@@ -126,7 +132,10 @@ def show_scores(table) -> None:
     grid = Table("", *table, title="value [95 % interval]; BLEU is overlap with the references, not quality")
     for metric in metrics:
         grid.add_row(metric, *(str(row[metric]) if metric in row else "" for row in table.values()))
-    Console(width=None if sys.stdout.isatty() else 110).print(grid)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(grid)
+    for metric, score in table["fine-tuned"].items():
+        console.print(f"{metric}: {score.signature}", style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def say(text: object) -> None:
@@ -134,18 +143,15 @@ def say(text: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; what the user can put right is one line and exit code 2, Ctrl-C 130."""
+    """Run the command line; what the user can put right is one line and exit code 2."""
     from storylib.runtime import quiet
 
     quiet()
     try:
         app()
     except (UserError, OSError) as error:
-        say(f"error: {error}")
+        say(f"error: {str(error).strip().splitlines()[0]}")
         sys.exit(2)
-    except KeyboardInterrupt as stop:
-        say(str(stop) or "stopped")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -15,17 +15,17 @@ class PretrainConfig:
     layers: int = 4
     heads: int = 8
     window: int = 512  # tokens
-    steps: int = 4500
+    steps: int = 4000
     batch_tokens: int = 3072  # padding counted
     muon_lr: float = 0.02
     adam_lr: float = 4e-3
     weight_decay: float = 0.05
     warmup: int = 100  # steps
-    decay: float = 0.5  # share of the steps over which the rates fall to zero
+    decay: float = 0.725  # share of the steps over which the rates fall to zero
     prompted: float = 0.6  # share of the stories with three of their words in front
     named_weight: float = 3.0  # loss weight of a prompted word where the story says it
     evaluate_every: int = 200  # steps
-    checkpoint_every: int = 200  # steps
+    checkpoint_every: int = 100  # steps
     compile: bool = True
     seed: int = 17
 
@@ -41,7 +41,7 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
-            raise ValueError(f"rank must be at least 1 and dropout in [0, 1), got {self}")
+            raise UserError(f"rank must be at least 1 and dropout in [0, 1), got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +58,12 @@ class TrainSettings:
     max_grad_norm: float = 1.0
     optimizer: str = "adamw_torch"
     window: int = 512  # tokens of a row, prompt and end included
-    evaluations: int = 4  # how often the held-out loss and the samples are taken, the end included
+    evaluations: int = 4  # how often, about, the held-out loss and the samples are taken
     seed: int = 17
 
     def __post_init__(self) -> None:
         if self.epochs <= 0 or min(self.batch_size, self.accumulate, self.window, self.evaluations) < 1:
-            raise ValueError(f"epochs must be above 0 and sizes at least 1, got {self}")
+            raise UserError(f"epochs must be above 0 and sizes at least 1, got {self}")
 
     @property
     def effective_batch(self) -> int:
@@ -84,9 +84,9 @@ class GenerationSettings:
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
-            raise ValueError(f"temperature and top_k must be 0 or more and top_p in (0, 1], got {self}")
+            raise UserError(f"temperature and top_k must be 0 or more and top_p in (0, 1], got {self}")
         if min(self.max_new_tokens, self.batch_size) < 1:
-            raise ValueError(f"max_new_tokens and batch_size must be at least 1, got {self}")
+            raise UserError(f"max_new_tokens and batch_size must be at least 1, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)

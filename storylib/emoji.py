@@ -77,11 +77,6 @@ def vocabulary() -> dict[str, dict]:
     return json.loads((DATA / "emoji_stories" / "vocabulary.json").read_text(encoding="utf-8"))
 
 
-def familiar(emoji: str) -> bool:
-    """Whether the shipped stories were written with this very emoji."""
-    return any(emoji in vocabulary()[kind] for kind in ("roles", "places", "themes"))
-
-
 @cache
 def _story_names() -> dict[str, str]:
     kinds = ("roles", "places", "themes")

@@ -92,9 +92,9 @@ def score_stories(stories: Sequence[Story], cases: Sequence[Case]) -> dict[str, 
 def score_scale(cases: Sequence[Case]) -> tuple[dict[str, Score], dict[str, Score]]:
     """The two ends of the scale: another prompt's references (floor), one reference against the others (ceiling)."""
     references = [list(case.references) for case in cases]
-    half = len(cases) // 2
-    others = [*cases[half:], *cases[:half]]  # as in metrics.shifted
-    floor = _overlap(*metrics.shifted(references)) | {"concepts named": _reference_coverage(cases, others)}
+    floor = _overlap(*metrics.shifted(references)) | {
+        "concepts named": _reference_coverage(cases, metrics.turned(cases))
+    }
     ceiling = _overlap(*metrics.leave_one_out(references)) | {"concepts named": _reference_coverage(cases, cases)}
     return floor, ceiling
 

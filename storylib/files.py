@@ -1,5 +1,6 @@
 """Files that are whole or not there at all."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -36,3 +37,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         part.rename(path)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def read_log(path: Path) -> list[dict]:
+    """The rows of a JSONL log; a last line torn by a kill is left out, and no file is no rows."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def trim_log(path: Path, done: int) -> None:
+    """Drop the rows of steps after `done`: a run that goes on from there takes them again."""
+    if path.exists():
+        kept = [row for row in read_log(path) if row["step"] <= done]
+        write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))

@@ -53,16 +53,23 @@ class SeededChoice(LogitsProcessor):
         return scores + noise.to(scores)
 
 
-class Callback(TextStreamer):
-    """Hands on the story in whole words while it is written; a half-decoded character is held back."""
+class Sentences(TextStreamer):
+    """Hands on a story sentence by sentence while it is written, so that no half sentence or character is shown."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.on_text = on_text
+        self.on_text, self.written, self.shown = on_text, "", 0
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        if text:
-            self.on_text(text)
+        self.written = (self.written + text).lstrip()
+        if SENTENCE_END.search(self.written):
+            self.show(whole_sentences(self.written))
+
+    def show(self, text: str) -> None:
+        """Hand on what of `text`, the story so far, has not been handed on."""
+        if len(text) > self.shown:
+            self.on_text(text[self.shown :])
+            self.shown = len(text)
 
 
 def choices(settings: GenerationSettings, seeds: Sequence[int]) -> LogitsProcessorList:
@@ -99,8 +106,9 @@ def generate(
     """One story per prompt, in the order of the prompts.
 
     The same prompt and seed give the same story whatever else is in the batch, up to rounding: padding moves logits
-    by about 1e-6. `on_text` is given the text of a single prompt's story as it is written. Raises UserError for no
-    prompts, seeds of another number than prompts, or a prompt that leaves no room in the model's window.
+    by about 1e-6. `on_text` is given a single prompt's story in whole sentences as it is written.
+
+    Raises UserError for no prompts, seeds of another number than prompts, or a prompt that fills the model's window.
     """
     seeds = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
     if not prompts or len(seeds) != len(prompts):
@@ -123,6 +131,7 @@ def generate_batch(model, tokenizer, prompts, settings: GenerationSettings, seed
     room = model.config.max_position_embeddings - width
     if room < 1:
         raise UserError(f"the longest prompt has {width} tokens; the model's window holds {width + room}")
+    streamer = Sentences(tokenizer, on_text) if on_text else None
     output = model.generate(
         input_ids=inputs["input_ids"],
         attention_mask=inputs["attention_mask"],
@@ -134,10 +143,13 @@ def generate_batch(model, tokenizer, prompts, settings: GenerationSettings, seed
         logits_processor=choices(settings, [row_seed(p, s) for p, s in zip(prompts, seeds, strict=True)]),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        streamer=Callback(tokenizer, on_text) if on_text else None,
+        streamer=streamer,
     )
     new = output[:, width:].tolist()  # (B, new tokens)
-    return [finish(tokenizer, p, s, ids) for p, s, ids in zip(prompts, seeds, new, strict=True)]
+    stories = [finish(tokenizer, p, s, ids) for p, s, ids in zip(prompts, seeds, new, strict=True)]
+    if streamer:
+        streamer.show(stories[0].text)
+    return stories
 
 
 def finish(tokenizer, prompt: str, seed: int, ids: list[int]) -> Story:

@@ -40,7 +40,10 @@ def check_weights(folder: Path, stem: str) -> None:
 
 
 def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
-    """The base's tokenizer, padding on the left, with a pad token that is not EOS; UserError where it can't be had."""
+    """The base's tokenizer, padding on the left, with a pad token other than EOS where it has one to spare.
+
+    Raises UserError where it can't be had.
+    """
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve(base), padding_side="left")
     except OSError as error:
@@ -116,7 +119,10 @@ def load_adapter(folder: Path, four_bit: bool = True) -> tuple[PeftModel, PreTra
     if not config.exists():
         raise UserError(f"no adapter in {folder}: adapter_config.json is missing; train one or name another folder")
     check_weights(Path(folder), "adapter_model")
-    base = json.loads(config.read_text())["base_model_name_or_path"]
+    try:
+        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{config} is damaged ({error!r}); train the adapter again or fetch it again") from error
     model = PeftModel.from_pretrained(load_base(base, four_bit), folder)
     return model.eval(), load_tokenizer(base)
 
@@ -125,5 +131,7 @@ def weights_hash(base: str) -> str:
     """sha256 over a local base's weights files; a base of the Hub is known by its name."""
     digest = hashlib.sha256()
     for file in sorted(Path(resolve(base)).glob("*.safetensors")):
-        digest.update(file.read_bytes())
+        with file.open("rb") as weights:
+            while chunk := weights.read(2**20):
+                digest.update(chunk)
     return digest.hexdigest() if Path(resolve(base)).is_dir() else base

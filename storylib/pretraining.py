@@ -1,4 +1,4 @@
-"""How the embedded base was made: a small Llama learns to tell stories, half of them from three words."""
+"""How the embedded base was made: a small Llama learns to tell stories, most of them from three words."""
 
 import json
 import math
@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import regex
@@ -16,8 +17,10 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from storylib.config import PretrainConfig
-from storylib.files import atomic_path, write_text
+from storylib.errors import UserError
+from storylib.files import atomic_path, trim_log, write_text
 from storylib.prompts import story_prompt
+from storylib.runs import read_card, text_hash
 
 Row = tuple[list[int], list[float]]  # token ids, and the weight of each one in the loss
 
@@ -218,11 +221,13 @@ def load_checkpoint(path: Path, model, optims: dict[str, torch.optim.Optimizer])
     return step
 
 
-def trim_log(path: Path, done: int) -> None:
-    """Drop what was logged after the checkpoint: those steps are about to be taken again."""
-    if path.exists():
-        rows = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= done]
-        write_text(path, "".join(f"{row}\n" for row in rows))
+def check_folder(out: Path, card: dict) -> None:
+    """Make the run's folder; UserError where another run with other settings or stories is in it."""
+    path = out / "run.json"
+    if path.exists() and read_card(path) != card:
+        raise UserError(f"{out} holds a run with other settings or stories; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(card, indent=2))
 
 
 def pretrain(
@@ -234,7 +239,7 @@ def pretrain(
     log=print,
 ) -> LlamaForCausalLM:
     """Train a base from scratch in folder `out`, or go on from its checkpoint; `log.jsonl` there holds the curve."""
-    out.mkdir(parents=True, exist_ok=True)
+    check_folder(out, {"config": asdict(config), "stories": text_hash(stories)})
     model = new_model(tokenizer, config)
     optims = optimizers(model, config)
     checkpoint = out / "checkpoint.safetensors"
@@ -250,7 +255,7 @@ def pretrain(
                 group["lr"] = optim.defaults["lr"] * learning_rate_factor(step, config)
         loss, plain = step_loss(model, ids, weights)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss.item()} at step {step}: lower muon_lr or adam_lr and start again")
+            raise UserError(f"loss is {loss.item()} at step {step}: lower muon_lr or adam_lr and start again")
         loss.backward()
         for optim in optims.values():
             optim.step()

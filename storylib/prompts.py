@@ -1,8 +1,14 @@
 """The one prompt template per job, shared by training, generation and evaluation."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from storylib.emoji import familiar, name
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from storylib.emoji import name
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def story_prompt(names: Sequence[str], emojis: Sequence[str] = ()) -> str:
@@ -22,10 +28,19 @@ def story_prompt(names: Sequence[str], emojis: Sequence[str] = ()) -> str:
     return f"{''.join(emojis)}{words}\n"
 
 
-def emoji_prompt(emojis: Sequence[str]) -> str:
-    """The prompt for emojis from a reader: all are named, and those the stories were not written with are only named.
+def emoji_prompt(emojis: Sequence[str], known: Mapping[str, str], names: bool = True) -> str:
+    """The prompt for a reader's emojis, in the words that the model knows; an emoji it has never seen is only named.
 
-    >>> emoji_prompt(["🦕", "🏰", "💪"])
+    known: the emojis that the model was taught, with their names. names: whether it was taught with names.
+
+    >>> emoji_prompt(["🦕", "🏰", "💪"], {"🏰": "castle", "💪": "courage"})
     '🏰💪 sauropod, castle, courage\\n'
     """
-    return story_prompt([name(emoji) for emoji in emojis], [emoji for emoji in emojis if familiar(emoji)])
+    words = [known.get(emoji) or name(emoji) for emoji in emojis if names or emoji not in known]
+    return story_prompt(words, [emoji for emoji in emojis if emoji in known])
+
+
+def known_emojis(rows: Dataset) -> dict[str, str]:
+    """The emojis of a corpus with their names, from its role, place and theme columns; none where it has no such."""
+    kinds = [kind for kind in ("role", "place", "theme") if kind in rows.column_names]
+    return {emoji: word for kind in kinds for emoji, word in zip(rows[kind], rows[f"{kind}_name"], strict=True)}

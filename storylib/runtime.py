@@ -30,8 +30,10 @@ def compute_dtype() -> torch.dtype:
 def quiet() -> None:
     """Keep the libraries' notices and bars off the screen, called before they are imported; their errors still show."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DATASETS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore")
-    for name in ("bitsandbytes", "transformers", "peft", "trl", "accelerate", "datasets"):
+    for name in ("bitsandbytes", "peft", "trl", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,34 +1,31 @@
 """Run one recipe; return its log as plain numbers."""
 
 import errno
-import json
 import math
+import random
 import shutil
-import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from datasets import Dataset, DatasetDict
 from peft import PeftModel
 from safetensors import SafetensorError
-from tqdm.auto import tqdm
-from transformers import PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from storylib import data
-from storylib.config import GenerationSettings, Recipe
+from storylib.callbacks import LogSteps, StopAtStepEnd, TellSamples
+from storylib.config import Recipe
 from storylib.errors import UserError
-from storylib.files import atomic_folder
-from storylib.generation import generate
+from storylib.files import atomic_folder, read_log, trim_log
 from storylib.models import attach_lora, load_base, load_tokenizer, trainable_in_fp32, weights_hash
-from storylib.runs import Run, text_hash
-from storylib.runtime import compute_dtype
-
-LOGGED = ("loss", "grad_norm", "learning_rate", "eval_loss")
+from storylib.prompts import known_emojis
+from storylib.runs import Run, describe, text_hash
+from storylib.runtime import compute_dtype, device
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,86 +40,42 @@ class Trained:
     log: list[dict[str, float]]
 
 
-class LogSteps(TrainerCallback):
-    """Appends each step's numbers to the run's log, moves the progress bar, stops at the first that is not finite."""
+class LengthGrouped(Sampler[int]):
+    """Each epoch's own shuffle, with rows of like lengths in one batch; the same again for the same seed and epoch.
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    The trainer's own length grouping draws from the global generator, so a run that is resumed within an epoch would go
+    on in another order.
+    """
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        kept = [row for row in read_log(self.run) if row["step"] <= state.global_step]
-        self.run.log.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="fine-tuning")
-        self.time, self.tokens = time.monotonic(), None
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
 
-    def on_log(self, args, state, control, logs, **kwargs) -> None:
-        row = {"step": state.global_step, "epoch": round(logs.get("epoch", 0), 4)}
-        row |= {key: logs[key] for key in LOGGED if key in logs}
-        if "loss" in row:
-            row |= self.speed(logs["num_tokens"])
-            self.bar.set_postfix(loss=f"{row['loss']:.2f}")
-            self.bar.update(state.global_step - self.bar.n)
-        if len(row) > 2:
-            with self.run.log.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        for key in ("loss", "grad_norm"):
-            if not math.isfinite(row.get(key, 0.0)):
-                raise UserError(
-                    f"{key} is {row[key]} at step {state.global_step}: training stopped, nothing more was saved; "
-                    f"try a lower learning rate than {args.learning_rate:g}"
-                )
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
 
-    def speed(self, tokens: float) -> dict[str, float]:
-        """Tokens per second since the last step, padding not counted."""
-        now, seconds, new = time.monotonic(), time.monotonic() - self.time, tokens - (self.tokens or 0)
-        first, self.time, self.tokens = self.tokens is None, now, tokens
-        return {} if first and tokens > new else {"tokens_per_second": round(new / seconds, 1)}
+    def __len__(self) -> int:
+        return len(self.lengths)
 
-    def on_evaluate(self, args, state, control, **kwargs) -> None:
-        self.time = time.monotonic()  # the next step is timed without the evaluation
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        self.bar.close()
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(f"{self.seed}-{self.epoch}")
+        rows = rng.sample(range(len(self)), len(self))
+        rows.sort(key=lambda row: self.lengths[row] // 8)  # tokens; shuffled within a length
+        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        last = batches.pop() if len(batches[-1]) < self.batch_size else []  # stays last, or it would break the others
+        rng.shuffle(batches)
+        return iter([row for batch in batches for row in batch] + last)
 
 
-class TellSamples(TrainerCallback):
-    """Tells the same few stories before the first step and at each evaluation, so that learning can be read."""
+class StoryTrainer(SFTTrainer):
+    """TRL's trainer, with batches of like lengths in an order that a resumed run keeps."""
 
-    def __init__(self, run: Run, tokenizer, prompts: list[str], settings: GenerationSettings, seed: int) -> None:
-        self.run, self.tokenizer, self.prompts, self.settings, self.seed = run, tokenizer, prompts, settings, seed
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+        lengths = [len(ids) for ids in (train_dataset or self.train_dataset)["input_ids"]]
+        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthGrouped(lengths, together, self.args.seed)
 
-    def on_train_begin(self, args, state, control, model, **kwargs) -> None:
-        if state.global_step == 0:
-            self.tell(0, model)
-
-    def on_evaluate(self, args, state, control, model, **kwargs) -> None:
-        self.tell(state.global_step, model)
-
-    def tell(self, step: int, model) -> None:
-        stories = generate(model, self.tokenizer, self.prompts, self.settings, self.seed)
-        with self.run.samples.open("a", encoding="utf-8") as file:
-            for story in stories:
-                file.write(json.dumps({"step": step} | asdict(story), ensure_ascii=False) + "\n")
-
-
-class StopAtStepEnd(TrainerCallback):
-    """Ctrl-C lets the running step end and saves a checkpoint; a second one stops at once."""
-
-    stopped = False
-
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.before = signal.signal(signal.SIGINT, self.stop)
-
-    def stop(self, *_) -> None:
-        self.stopped = True
-        signal.signal(signal.SIGINT, self.before)
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        if self.stopped:
-            control.should_save = control.should_training_stop = True
-
-    def on_train_end(self, args, state, control, **kwargs) -> None:
-        signal.signal(signal.SIGINT, self.before)
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler[int]:
+        return SequentialSampler(eval_dataset)
 
 
 def finetune(
@@ -134,32 +87,41 @@ def finetune(
 ) -> Trained:
     """Teach `recipe.base` the stories of `dataset` (by default the recipe's own corpus) in folder `out`.
 
-    The adapter, in PEFT's format, lies in `out/adapter` only once it is whole. Raises UserError for a folder that holds
-    another run, rows without a story, or a loss that is not finite, and Interrupted after Ctrl-C.
+    The adapter, in PEFT's format, lies in `out/adapter` only once it is whole. `samples` prompts are told before,
+    during and after. Raises UserError for a folder that holds another run, rows that don't fit the window, or a loss
+    that is not finite; OSError for a full disk; Interrupted after Ctrl-C.
     """
     run = Run(Path(out))
     dataset = dataset or data.load(recipe.corpus, **recipe.data)
     tokenizer = load_tokenizer(recipe.base)
     train = fitting(dataset["train"], tokenizer, recipe.train.window)
     hashes = {"data": text_hash([*train["prompt"], *train["completion"]]), "base": weights_hash(recipe.base)}
-    run.open(recipe, hashes, resume)
+    card = describe(recipe, hashes, known_emojis(dataset["train"]))
+    run.check(card, resume)
     torch.manual_seed(recipe.train.seed)
     model = attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora)
+    run.start(card)
     trainer = story_trainer(recipe, run, model, tokenizer, train, dataset["test"])
-    prompts = list(dict.fromkeys(dataset["test"]["prompt"]))[:samples]
-    stop = StopAtStepEnd()
     trainer.add_callback(LogSteps(run))
-    if prompts:
+    if prompts := list(dict.fromkeys(dataset["test"]["prompt"]))[:samples]:
         trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
-    trainer.add_callback(stop)
-    last = run.last_checkpoint()
     with full_disk_named(run.folder):
+        train_on(trainer, run)
+        save_adapter(run, model, tokenizer, recipe.base)
+    return Trained(run, read_log(run.log))
+
+
+def train_on(trainer: SFTTrainer, run: Run) -> None:
+    """Train from the run's last checkpoint, or from the start; Interrupted after Ctrl-C, with a checkpoint saved."""
+    last = run.last_checkpoint()
+    done = int(last.name.split("-")[1]) if last else 0
+    trim_log(run.log, done)
+    trim_log(run.samples, done if last else -1)
+    with StopAtStepEnd() as stop:
+        trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     if stop.stopped:
         raise Interrupted(f"stopped at step {trainer.state.global_step}; its state is kept in {run.checkpoints}")
-    with full_disk_named(run.folder):
-        save_adapter(run, model, tokenizer, recipe.base)
-    return Trained(run, read_log(run))
 
 
 @contextmanager
@@ -168,10 +130,8 @@ def full_disk_named(folder: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, SafetensorError) as error:
-        if shutil.disk_usage(folder).free < 2**20:
-            raise OSError(
-                errno.ENOSPC, f"no space left on the disk; free some and go on with --resume: {folder}"
-            ) from error
+        if "os error 28" in str(error) or shutil.disk_usage(folder).free < 2**20:
+            raise OSError(errno.ENOSPC, f"the disk is full; free some and go on with --resume in {folder}") from error
         raise
 
 
@@ -183,14 +143,12 @@ def fitting(rows: Dataset, tokenizer: PreTrainedTokenizerBase, window: int) -> D
     lengths = [len(ids) + 1 for ids in tokenizer(texts).input_ids]  # and EOS
     cut = sum(length > window for length in lengths)
     if cut > 0.005 * len(rows):
-        raise UserError(
-            f"{cut} of {len(rows)} rows are longer than the window of {window} tokens; split or shorten them"
-        )
+        raise UserError(f"{cut} of {len(rows)} rows are longer than the window of {window} tokens; shorten them")
     return rows.select_columns(["prompt", "completion"])
 
 
-def story_trainer(recipe: Recipe, run: Run, model: PeftModel, tokenizer, train: Dataset, test: Dataset) -> SFTTrainer:
-    """TRL's trainer with loss on the story only, EOS learnt, and precision by machine."""
+def story_trainer(recipe: Recipe, run: Run, model: PeftModel, tokenizer, train: Dataset, test: Dataset) -> StoryTrainer:
+    """A trainer with loss on the story only, EOS learnt, and precision by machine."""
     settings = recipe.train
     steps = math.ceil(math.ceil(len(train) / settings.effective_batch) * settings.epochs)
     every = max(1, math.ceil(steps / settings.evaluations))
@@ -207,11 +165,11 @@ def story_trainer(recipe: Recipe, run: Run, model: PeftModel, tokenizer, train: 
         max_grad_norm=settings.max_grad_norm,
         optim=settings.optimizer,
         max_length=settings.window,
-        train_sampling_strategy="group_by_length",
         completion_only_loss=True,
+        use_cpu=device().type == "cpu",
         bf16=compute_dtype() == torch.bfloat16,
         fp16=compute_dtype() == torch.float16,
-        gradient_checkpointing=torch.cuda.is_available(),
+        gradient_checkpointing=device().type == "cuda",
         gradient_checkpointing_kwargs={"use_reentrant": False},
         eval_strategy="steps",
         eval_steps=every,
@@ -221,17 +179,13 @@ def story_trainer(recipe: Recipe, run: Run, model: PeftModel, tokenizer, train: 
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would replace a NaN by the running mean
         report_to="none",
-        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,  # LogSteps has the one progress bar
+        dataloader_pin_memory=device().type == "cuda",
         seed=settings.seed,
     )
-    trainer = SFTTrainer(
-        model,
-        args,
-        train_dataset=train,
-        eval_dataset=test.select_columns(train.column_names),
-        processing_class=tokenizer,
-    )
-    trainer.remove_callback(ProgressCallback)
+    held_out = test.select_columns(train.column_names)
+    trainer = StoryTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
     trainable_in_fp32(model)  # the trainer has cast them to bf16
     return trainer
 
@@ -246,11 +200,4 @@ def save_adapter(run: Run, model: PeftModel, tokenizer, base: str) -> None:
         model.save_pretrained(part, save_embedding_layers=False)
         tokenizer.save_pretrained(part)
         (part / "run.json").write_bytes(run.card.read_bytes())
-        (part / "README.md").unlink(missing_ok=True)
-
-
-def read_log(run: Run) -> list[dict[str, float]]:
-    """The rows of the run's log so far."""
-    if not run.log.exists():
-        return []
-    return [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+        (part / "README.md").unlink(missing_ok=True)  # PEFT's blank form

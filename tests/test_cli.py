@@ -58,7 +58,7 @@ def test_unknown_emoji_is_named_in_a_warning(run):
 
 def test_streamed_and_plain_are_one_story(run):
     plain, streamed = run("tell", "🦔🏰📚")[1], run("tell", "🦔🏰📚", "--stream")[1]
-    assert streamed.startswith(plain.rstrip("\n"))
+    assert streamed == plain
 
 
 def test_missing_adapter_and_unknown_recipe(run, tmp_path):
@@ -74,6 +74,24 @@ def test_bad_data_stops_before_any_folder_is_made(run, tmp_path):
     code, out, err = run("finetune", "emoji", "--data", broken, "--out", tmp_path / "run")
     assert code == 2 and "line 2" in err and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_says_how_to_go_on(run, monkeypatch, tmp_path):
+    from storylib import training
+
+    def stop(*args, **options):
+        raise training.Interrupted("stopped at step 7; its state is kept in here")
+
+    monkeypatch.setattr(training, "finetune", stop)
+    code, out, err = run("finetune", "emoji", "--out", tmp_path / "a b")
+    assert code == 130 and "stopped at step 7" in err
+    assert err.splitlines()[-1] == f"go on with: python -m storylib finetune emoji --out '{tmp_path}/a b' --resume"
+
+
+def test_scores_are_never_overwritten(run, tmp_path):
+    (tmp_path / "scores.json").write_text("{}")
+    code, out, err = run("evaluate", "emoji", "--out", tmp_path)
+    assert code == 2 and "already holds scores" in err and (tmp_path / "scores.json").read_text() == "{}"
 
 
 def test_python_m_storylib_lists_its_commands(run):

@@ -137,7 +137,10 @@ def test_columns_by_hand(tmp_path):
     mine = [{"Hero": row["role"], "where": row["place"], "theme": "💪", "Story ": row["story"]} for row in rows()]
     path = write_csv(tmp_path / "mine.csv", mine)
     error = message(data.load, "emoji", source=path)
-    assert 'has Hero, where, theme, Story ; say which is which with columns={"role": "…", "place": "…"}' in error
+    assert (
+        'has Hero, where, theme, Story ; rename them, or say which is which with columns={"role": "…", "place": "…"}'
+        in error
+    )
     stories = data.load("emoji", source=path, columns={"role": "hero", "place": "where"})
     assert stories["train"][0]["role"] == "🦔"
     error = message(data.load, "emoji", source=path, columns={"role": "whom", "place": "where"})

@@ -7,7 +7,7 @@ import torch
 
 from storylib.config import GenerationSettings
 from storylib.errors import UserError
-from storylib.generation import SeededChoice, finish, generate, whole_sentences
+from storylib.generation import SeededChoice, Sentences, choices, finish, generate, whole_sentences
 from storylib.models import load_base
 
 PROMPTS = [" fox\n", " hedgehog, castle, courage\n", " owl, sea\n", " fox\n"]
@@ -41,10 +41,12 @@ def test_seeded_choice_samples_from_the_softmax():
 
 
 def test_repeats_can_be_forbidden(model, tokenizer):
-    loops = generate(model, tokenizer, PROMPTS[:1], replace(SETTINGS, temperature=0), 0)[0]
-    free = generate(model, tokenizer, PROMPTS[:1], replace(SETTINGS, temperature=0, no_repeat_ngram=1), 0)[0]
-    ids = tokenizer(free.text, add_special_tokens=False).input_ids
-    assert free.text != loops.text or len(set(ids)) == len(ids)
+    scores = torch.zeros(1, 5)
+    settings = replace(SETTINGS, temperature=0, no_repeat_ngram=2)
+    said = torch.tensor([[3, 4, 1, 3]])  # 3 was followed by 4
+    assert choices(settings, [0])(said, scores).isinf().tolist() == [[False, False, False, False, True]]
+    penalised = choices(replace(SETTINGS, temperature=0, repetition_penalty=2.0), [0])(said, scores - 1)
+    assert penalised.tolist() == [[-1, -2, -1, -2, -2]]
 
 
 def test_ended_tells_eos_from_limit(tokenizer):
@@ -72,9 +74,18 @@ def test_whole_sentences(text, kept):
 def test_streamed_text_is_the_story(model, tokenizer):
     pieces = []
     streamed = generate(model, tokenizer, PROMPTS[:1], SETTINGS, 3, pieces.append)[0]
-    assert len(pieces) > 1
-    assert "".join(pieces).strip().startswith(streamed.text)
+    assert "".join(pieces) == streamed.text
     assert streamed == generate(model, tokenizer, PROMPTS[:1], SETTINGS, 3)[0]
+
+
+def test_stream_holds_back_half_sentences(tokenizer):
+    pieces = []
+    streamer = Sentences(tokenizer, pieces.append)
+    for text in (" The fox ", "slept. The ow", "l sang", '. "Hi'):
+        streamer.on_finalized_text(text)
+    assert pieces == ["The fox slept.", " The owl sang."]
+    streamer.show('The fox slept. The owl sang. "Hi')
+    assert pieces[2:] == [' "Hi']
 
 
 def test_mode_is_given_back(model, tokenizer):

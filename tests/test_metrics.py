@@ -1,8 +1,6 @@
 """Values worked out by hand, or by sacrebleu directly."""
 
 import json
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -30,11 +28,6 @@ REFERENCES = [
     ["The fox ran to the sea and swam.", "A fox went to the sea and it was blue."],
     ["The owl sat in a tree and slept.", "An owl read a big book in a tree all night."],
 ]
-
-
-def test_metrics_need_no_torch():
-    code = "import sys, storylib.metrics; assert 'torch' not in sys.modules, 'torch was imported'"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # Score and its interval

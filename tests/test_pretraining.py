@@ -1,5 +1,6 @@
 """The making of the base: word prompts, batches, the optimiser, held-out quality, and going on after a kill."""
 
+import json
 import math
 import random
 from dataclasses import replace
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from storylib.config import PretrainConfig
+from storylib.errors import UserError
 from storylib.pretraining import (
     StoryRows,
     WordPrompter,
@@ -94,9 +96,9 @@ def test_killed_and_gone_on_with_gives_the_same_curve(tokenizer, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         pretrain(STORIES, STORIES[:1], tokenizer, TINY, tmp_path / "cut", log=die)
     pretrain(STORIES, STORIES[:1], tokenizer, TINY, tmp_path / "cut")
+    with pytest.raises(UserError, match="other settings or stories"):
+        pretrain(STORIES[:2], STORIES[:1], tokenizer, TINY, tmp_path / "cut")
     for name in logs:
-        import json
-
         rows = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         logs[name] = [{key: row[key] for key in row if key != "tokens_per_second"} for row in rows]
     assert logs["whole"] == logs["cut"] and len(logs["whole"]) == 8

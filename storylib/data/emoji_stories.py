@@ -152,7 +152,7 @@ def find_columns(rows: list[dict], columns: Mapping[str, str], where: str) -> di
     if missing := [field for field in (*EMOJIS, "story", *columns) if field not in found]:
         example = ", ".join(f'"{field}": "…"' for field in dict.fromkeys(missing))
         has = ", ".join(headings) or "no columns"
-        raise UserError(f"{where} has {has}; say which is which with columns={{{example}}}")
+        raise UserError(f"{where} has {has}; rename them, or say which is which with columns={{{example}}}")
     return found
 
 

@@ -24,6 +24,14 @@ def read_rows(path: Path) -> list[dict]:
     return rows
 
 
+def column(rows: list[dict], name: str, path: Path) -> list[str]:
+    """The texts of one column; UserError with its number for a row that has none."""
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row.get(name), str) or not row[name].strip():
+            raise UserError(f"row {number} of {path} has no {name!r}; each needs one, such as {{{name!r}: 'Once …'}}")
+    return [row[name] for row in rows]
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, less its byte order mark. Raises UserError with the line of the first bad byte."""
     try:

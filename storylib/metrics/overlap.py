@@ -76,10 +76,13 @@ def shifted(references: Sequence[Sequence[str]]) -> tuple[list[str], list[list[s
     prompts = distinct(references)
     if len(prompts) < 2:
         raise UserError("a floor needs the references of at least two prompts, got one")
-    half = len(prompts) // 2
-    wrong_ones = prompts[half:] + prompts[:half]
-    pairs = [(text, wrong) for texts, wrong in zip(prompts, wrong_ones, strict=True) for text in texts]
+    pairs = [(text, wrong) for texts, wrong in zip(prompts, turned(prompts), strict=True) for text in texts]
     return [text for text, _ in pairs], [wrong for _, wrong in pairs]
+
+
+def turned(prompts: Sequence) -> list:
+    """The same prompts begun half-way, so that each stands where one far from it stood."""
+    return [*prompts[len(prompts) // 2 :], *prompts[: len(prompts) // 2]]
 
 
 def distinct(references: Sequence[Sequence[str]]) -> list[list[str]]:

@@ -1,0 +1,96 @@
+"""What happens between the steps of a run: numbers and samples are written down, Ctrl-C is heard."""
+
+import json
+import math
+import signal
+import time
+from dataclasses import asdict
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+from storylib.config import GenerationSettings
+from storylib.errors import UserError
+from storylib.generation import generate
+from storylib.runs import Run
+
+LOGGED = ("loss", "grad_norm", "learning_rate", "eval_loss")
+
+
+class LogSteps(TrainerCallback):
+    """Appends each step's numbers to the run's log, moves the progress bar, stops at the first that is not finite."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="fine-tuning")
+        self.tokens = 0
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.started = time.monotonic()  # samples, evaluation and saving before it don't count
+
+    def on_log(self, args, state, control, logs, **kwargs) -> None:
+        row = {"step": state.global_step, "epoch": round(logs.get("epoch", 0), 4)}
+        row |= {key: logs[key] for key in LOGGED if key in logs}
+        if "loss" in row:
+            seconds, new = time.monotonic() - self.started, logs["num_tokens"] - self.tokens
+            row["tokens_per_second"], self.tokens = round(new / seconds, 1), logs["num_tokens"]  # padding not counted
+            self.bar.set_postfix(loss=f"{row['loss']:.2f}")
+            self.bar.update(state.global_step - self.bar.n)
+        if len(row) > 2:
+            append(self.run.log, row)
+        # In fp16 an overflowing gradient is part of the game: the scaler skips the step and lowers its scale.
+        for key in ("loss",) if args.fp16 else ("loss", "grad_norm"):
+            if not math.isfinite(row.get(key, 0.0)):
+                raise UserError(
+                    f"{key} is {row[key]} at step {state.global_step}: training stopped, nothing more was saved; "
+                    f"try a lower learning rate than {args.learning_rate:g}"
+                )
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.bar.close()
+
+
+class TellSamples(TrainerCallback):
+    """Tells the same few stories before the first step and at each evaluation, so that learning can be read."""
+
+    def __init__(self, run: Run, tokenizer, prompts: list[str], settings: GenerationSettings, seed: int) -> None:
+        self.run, self.tokenizer, self.prompts, self.settings, self.seed = run, tokenizer, prompts, settings, seed
+
+    def on_train_begin(self, args, state, control, model, **kwargs) -> None:
+        if state.global_step == 0:
+            self.tell(0, model)
+
+    def on_evaluate(self, args, state, control, model, **kwargs) -> None:
+        self.tell(state.global_step, model)
+
+    def tell(self, step: int, model) -> None:
+        for story in generate(model, self.tokenizer, self.prompts, self.settings, self.seed):
+            append(self.run.samples, {"step": step} | asdict(story))
+
+
+class StopAtStepEnd(TrainerCallback):
+    """As a context: Ctrl-C lets the running step end and saves a checkpoint; a second one stops at once."""
+
+    stopped = False
+
+    def __enter__(self) -> "StopAtStepEnd":
+        self.before = signal.signal(signal.SIGINT, self.stop)
+        return self
+
+    def __exit__(self, *_) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def stop(self, *_) -> None:
+        self.stopped = True
+        signal.signal(signal.SIGINT, self.before)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.stopped:
+            control.should_save = control.should_training_stop = True
+
+
+def append(path, row: dict) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
