@@ -6,7 +6,7 @@ import json
 import datasets
 import pytest
 
-from storylib import data
+from storylib import data, prompts
 from storylib.data import emoji_stories
 from storylib.data.reading import read_rows
 from storylib.errors import UserError
@@ -237,3 +237,10 @@ def test_hub_out_of_reach(monkeypatch, error):
     monkeypatch.setattr(datasets, "load_dataset", fail)
     text = message(data.load, "emoji", source="someone/stories")
     assert text.startswith("someone/stories is no local path") and "give a local file" in text
+
+
+def test_emojis_a_model_is_taught(tmp_path):
+    known = prompts.known_emojis(data.load("emoji")["train"])
+    assert len(known) == 58 and known["🦔"] == "hedgehog"
+    assert prompts.emoji_prompt(["🦔", "🦕", "📚"], known) == "🦔📚 hedgehog, sauropod, learning\n"
+    assert prompts.emoji_prompt(["🦔", "🦕", "📚"], known, names=False) == "🦔📚 sauropod\n"
