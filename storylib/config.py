@@ -110,8 +110,8 @@ EMOJI = Recipe(
     corpus="emoji",
     data={"level": "easy"},
     base=EMBEDDED_BASE,
-    lora=LoraSettings(rank=32, alpha=64),
-    train=TrainSettings(epochs=6, learning_rate=2e-3),
+    lora=LoraSettings(rank=64, alpha=64),
+    train=TrainSettings(epochs=4.5, learning_rate=3e-3, evaluations=3),
     generate=GenerationSettings(),
 )
 
