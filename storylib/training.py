@@ -58,12 +58,12 @@ class LengthGrouped(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         rng = random.Random(f"{self.seed}-{self.epoch}")
-        rows = rng.sample(range(len(self)), len(self))
-        rows.sort(key=lambda row: self.lengths[row] // 8)  # tokens; shuffled within a length
+        shuffled = rng.sample(range(len(self)), len(self))
+        cut = len(self) % self.batch_size  # the small last batch: any rows, or it would always be the longest story
+        rows = sorted(shuffled[cut:], key=lambda row: self.lengths[row] // 8)  # tokens; shuffled within a length
         batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
-        last = batches.pop() if len(batches[-1]) < self.batch_size else []  # stays last, or it would break the others
         rng.shuffle(batches)
-        return iter([row for batch in batches for row in batch] + last)
+        return iter([row for batch in batches for row in batch] + shuffled[:cut])
 
 
 class StoryTrainer(SFTTrainer):

@@ -149,6 +149,16 @@ def test_batches_are_of_like_lengths_and_each_epochs_own():
     assert list(sampler) != first
 
 
+def test_rows_left_over_are_not_always_the_longest():
+    sampler = LengthGrouped(list(range(0, 72, 8)), batch_size=4, seed=1)
+    last = set()
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        assert sorted(sampler) == list(range(9))
+        last.add(list(sampler)[-1])
+    assert len(last) > 3
+
+
 def test_overflow_in_fp16_is_left_to_the_scaler(tmp_path):
     class State:
         global_step, max_steps = 1, 2
