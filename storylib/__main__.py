@@ -69,9 +69,10 @@ def finetune(
     try:
         trained = finetune(chosen, out, resume=resume)
     except KeyboardInterrupt as stop:  # said here: typer would end without a word
-        again = [word for word in sys.argv[1:] if word != "--resume"]
-        say(f"{stop if isinstance(stop, Interrupted) else 'stopped at once; the last checkpoint is kept'}")
-        say(f"go on with: python -m storylib {shlex.join([*again, '--resume'])}")
+        begun = isinstance(stop, Interrupted) or (out / "run.json").exists()
+        again = [word for word in sys.argv[1:] if word != "--resume"] + ["--resume"] * begun
+        say(str(stop) or "stopped at once; what was saved before is kept")
+        say(f"go on with: python -m storylib {shlex.join(again)}")
         raise typer.Exit(130) from None
     plots.save(plots.training_curve(trained.log)[0].figure, out / "training.png")
     say(f"adapter: {trained.run.adapter}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")

@@ -154,12 +154,10 @@ def generate_batch(model, tokenizer, prompts, settings: GenerationSettings, seed
 
 def finish(tokenizer, prompt: str, seed: int, ids: list[int]) -> Story:
     """A story from its token ids: all of it up to EOS, or up to its last whole sentence where the limit cut it."""
-    if tokenizer.eos_token_id in ids:
-        ids = ids[: ids.index(tokenizer.eos_token_id)]
-        text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-        return Story(prompt, seed, text, "eos", len(ids))
+    stopped = tokenizer.eos_token_id in ids
+    ids = ids[: ids.index(tokenizer.eos_token_id)] if stopped else ids
     text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-    return Story(prompt, seed, whole_sentences(text), "limit", len(ids))
+    return Story(prompt, seed, text if stopped else whole_sentences(text), "eos" if stopped else "limit", len(ids))
 
 
 def whole_sentences(text: str) -> str:
