@@ -74,7 +74,7 @@ def test_the_folder_loads_as_a_data_set(level, tmp_path):
 
 
 def test_unknown_names():
-    assert "there are emoji; nearest: emoji" in message(data.load, "emojis")
+    assert "there are emoji, genres, personal, languages; nearest: emoji" in message(data.load, "emojis")
     assert "there are easy, rich; nearest: rich" in message(data.load, "emoji", level="rch")
 
 

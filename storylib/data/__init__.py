@@ -1,11 +1,18 @@
-"""One module per corpus; each has a `load` that gives a `datasets.DatasetDict` with `prompt` and `completion`."""
+"""One module per corpus, each with the same face: `load` gives a `datasets.DatasetDict` with `prompt` and `completion`,
+and `prepare` turns raw files into a folder that `load` reads."""
 
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 
 from storylib.errors import UserError
 
-CORPORA = {"emoji": "storylib.data.emoji_stories"}  # imported when asked for: `datasets` takes seconds
+CORPORA = {  # imported when asked for: `datasets` takes seconds
+    "emoji": "storylib.data.emoji_stories",
+    "genres": "storylib.data.genres",
+    "personal": "storylib.data.writing_prompts",
+    "languages": "storylib.data.languages",
+}
 
 
 def load(corpus: str, **options):
@@ -13,7 +20,20 @@ def load(corpus: str, **options):
 
     Raises UserError for an unknown name, and what that module's `load` raises.
     """
+    return module(corpus).load(**options)
+
+
+def prepare(corpus: str, source: str | Path, out: str | Path, **options):
+    """Turn raw files into the folder `out`, which `load(corpus, source=out)` reads; `options` go to its `prepare`.
+
+    Returns a `corpus.Report`. Raises UserError for an unknown name, and what that module's `prepare` raises.
+    """
+    return module(corpus).prepare(Path(source).expanduser(), Path(out).expanduser(), **options)
+
+
+def module(corpus: str):
+    """The module of a corpus. Raises UserError for an unknown name."""
     if corpus not in CORPORA:
         near = get_close_matches(corpus, CORPORA, n=1, cutoff=0)
         raise UserError(f"no corpus {corpus!r}; there are {', '.join(CORPORA)}; nearest: {near[0]}")
-    return import_module(CORPORA[corpus]).load(**options)
+    return import_module(CORPORA[corpus])

@@ -1,6 +1,5 @@
 """Bedtime stories for three emojis: the shipped ones, a user's file or folder, or a set on the Hugging Face Hub."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,6 +9,7 @@ import datasets
 
 from storylib import emoji
 from storylib.data.reading import read_rows
+from storylib.data.splitting import share
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.prompts import story_prompt
@@ -105,10 +105,10 @@ def read_hub(name: str) -> dict[str, list[dict]]:
 
 def split_rows(rows: list[dict]) -> dict[str, list[dict]]:
     """About a tenth of the combinations, never none, to `test`, by a hash: each stays on its side as a file grows."""
-    shares = {combination(row): hash_share(combination(row)) for row in rows}
+    shares = {combination(row): share("".join(combination(row))) for row in rows}
     if len(shares) < 2:
         raise UserError("train and test need different emojis: give at least two combinations, got one")
-    test = {emojis for emojis, share in shares.items() if share < TEST_SHARE}
+    test = {emojis for emojis, place in shares.items() if place < TEST_SHARE}
     if not test or len(test) == len(shares):
         test = {min(shares, key=shares.get)}
     return {
@@ -119,11 +119,6 @@ def split_rows(rows: list[dict]) -> dict[str, list[dict]]:
 
 def combination(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[field] for field in EMOJIS)
-
-
-def hash_share(emojis: tuple[str, ...]) -> float:
-    """A number in [0, 1) that depends on the emojis alone."""
-    return int.from_bytes(hashlib.sha256("".join(emojis).encode()).digest()[:6], "big") / 2**48
 
 
 def clean_rows(rows: list[dict], columns: Mapping[str, str], names: bool, where: str) -> list[dict]:

@@ -3,9 +3,12 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from storylib.errors import UserError
+
+LONGEST = 16 * 2**20  # bytes of a line: a book on one line fits, a file that has lost its line ends does not
 
 
 def read_rows(path: Path) -> list[dict]:
@@ -15,10 +18,9 @@ def read_rows(path: Path) -> list[dict]:
     row that cannot be read.
     """
     path = Path(path)
-    parsers = {".jsonl": parse_jsonl, ".csv": parse_csv}
-    if path.suffix.lower() not in parsers:
+    if path.suffix.lower() not in (".jsonl", ".csv"):
         raise UserError(f"{path} is neither a .jsonl nor a .csv file; save it as one of them")
-    rows = parsers[path.suffix.lower()](read_text(path), path)
+    rows = list(read_jsonl(path)) if path.suffix.lower() == ".jsonl" else parse_csv(read_text(path), path)
     if not rows:
         raise UserError(f"{path} has no rows")
     return rows
@@ -32,24 +34,52 @@ def column(rows: list[dict], name: str, path: Path) -> list[str]:
     return [row[name] for row in rows]
 
 
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line of a UTF-8 file, one at a time; without line ends and byte order mark.
+
+    Lines end at \\n or \\r\\n alone: a story may hold U+2028 or U+0085. Raises UserError for a file that cannot be
+    read, a line over 16 MiB, which is never in memory, and, with line and offset, a byte that is not UTF-8.
+    """
+    number = offset = 0
+    try:
+        with Path(path).open("rb") as file:
+            while raw := file.readline(LONGEST + 1):
+                number += 1
+                if len(raw) > LONGEST:
+                    raise UserError(
+                        f"{path}, line {number} is over {LONGEST >> 20} MiB; put each text on a line of its own"
+                    )
+                text = decode(raw, path, number, offset).removesuffix("\n").removesuffix("\r")
+                yield number, text.removeprefix("\ufeff") if number == 1 else text
+                offset += len(raw)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, less its byte order mark. Raises UserError with the line of the first bad byte."""
     try:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return decode(raw, path).removeprefix("\ufeff")
+
+
+def decode(raw: bytes, path: Path, line: int = 1, offset: int = 0) -> str:
+    """The text of UTF-8 bytes that begin at that line and offset of a file."""
     try:
-        return raw.decode("utf-8").removeprefix("\ufeff")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        place = f"line {line} (byte 0x{raw[error.start]:02x} at offset {error.start})"
+        line += raw.count(b"\n", 0, error.start)
+        place = f"line {line} (byte 0x{raw[error.start]:02x} at offset {offset + error.start})"
         raise UserError(f"{path} is not UTF-8 at {place}; save it as UTF-8") from error
 
 
-def parse_jsonl(text: str, path: Path) -> list[dict]:
-    """The object of each line; blank lines are skipped. Raises UserError with the line number."""
-    lines = enumerate(text.split("\n"), start=1)  # not splitlines: a story may hold U+2028 or U+0085 as it is
-    return [parse_line(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+def read_jsonl(path: Path) -> Iterator[dict]:
+    """The object of each line, one at a time; blank lines are skipped. Raises UserError with the line number."""
+    for number, line in lines(path):
+        if line.strip():
+            yield parse_line(line, f"{path}, line {number}")
 
 
 def parse_line(line: str, where: str) -> dict:
