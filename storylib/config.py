@@ -38,6 +38,7 @@ class LoraSettings:
     alpha: int = 32
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"  # PEFT's word for every linear layer but the head
+    names: bool = False  # also learn the embeddings of the corpus's emojis and their names
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
@@ -110,7 +111,7 @@ EMOJI = Recipe(
     corpus="emoji",
     data={"level": "easy"},
     base=EMBEDDED_BASE,
-    lora=LoraSettings(rank=64, alpha=64),
+    lora=LoraSettings(rank=64, alpha=64, names=True),
     train=TrainSettings(epochs=4.5, learning_rate=3e-3, evaluations=3),
     generate=GenerationSettings(),
 )

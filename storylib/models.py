@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ from storylib.config import EMBEDDED_BASE, LoraSettings
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.runtime import compute_dtype, device
+
+UNPACK_BELOW = 500_000_000  # parameters; whole, they take 2 GB
 
 
 def resolve(base: str) -> str:
@@ -89,19 +92,25 @@ def never_repack(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def attach_lora(model: PreTrainedModel, settings: LoraSettings) -> PeftModel:
-    """New adapters in fp32 on a frozen base; UserError where `settings.targets` matches no layer."""
+def attach_lora(model: PreTrainedModel, settings: LoraSettings, tokens: Sequence[int] = ()) -> PeftModel:
+    """New adapters in fp32 on a frozen base, `tokens` with embeddings of their own.
+
+    Raises UserError where `settings.targets` matches no layer.
+    """
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
+        trainable_token_indices=list(tokens) or None,
     )
     try:
         model = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"LoRA targets {settings.targets!r} match no layer of the base: {error}") from error
+    if not hasattr(model.get_output_embeddings(), "bias"):
+        model.get_output_embeddings().bias = None  # TRL asks a tied head for it, and PEFT's wrapper hides it
     trainable_in_fp32(model)
     return model
 
@@ -123,8 +132,19 @@ def load_adapter(folder: Path, four_bit: bool = True) -> tuple[PeftModel, PreTra
         base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
     except (ValueError, KeyError) as error:
         raise UserError(f"{config} is damaged ({error!r}); train the adapter again or fetch it again") from error
-    model = PeftModel.from_pretrained(load_base(base, four_bit), folder)
+    model = PeftModel.from_pretrained(unpacked(load_base(base, four_bit)), folder)
+    model.merge_adapter()
     return model.eval(), load_tokenizer(base)
+
+
+def unpacked(model: PreTrainedModel) -> PreTrainedModel:
+    """A small 4-bit model on a CPU with whole matrices of the same values, where it tells a story three times as fast.
+
+    There a 4-bit layer unpacks all its weights again for each token.
+    """
+    packed = getattr(model, "is_quantized", False)
+    small = model.num_parameters() < UNPACK_BELOW
+    return model.dequantize() if packed and small and model.device.type == "cpu" else model
 
 
 def weights_hash(base: str) -> str:

@@ -4,7 +4,7 @@ import errno
 import math
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +96,12 @@ def finetune(
     tokenizer = load_tokenizer(recipe.base)
     train = fitting(dataset["train"], tokenizer, recipe.train.window)
     hashes = {"data": text_hash([*train["prompt"], *train["completion"]]), "base": weights_hash(recipe.base)}
-    card = describe(recipe, hashes, known_emojis(dataset["train"]))
+    emojis = known_emojis(dataset["train"])
+    card = describe(recipe, hashes, emojis)
     run.check(card, resume)
     torch.manual_seed(recipe.train.seed)
-    model = attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora)
+    tokens = name_tokens(tokenizer, emojis) if recipe.lora.names else []
+    model = attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora, tokens)
     run.start(card)
     trainer = story_trainer(recipe, run, model, tokenizer, train, dataset["test"])
     trainer.add_callback(LogSteps(run))
@@ -133,6 +135,16 @@ def full_disk_named(folder: Path) -> Iterator[None]:
         if "os error 28" in str(error) or shutil.disk_usage(folder).free < 2**20:
             raise OSError(errno.ENOSPC, f"the disk is full; free some and go on with --resume in {folder}") from error
         raise
+
+
+def name_tokens(tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -> list[int]:
+    """The emojis and the words of their names that are one token each, which a base may hardly have seen.
+
+    A piece such as "ing" stays as it is: other words need it.
+    """
+    words = [f" {word}" for name in emojis.values() for word in name.split()]
+    ids = tokenizer([*emojis, *words], add_special_tokens=False).input_ids
+    return sorted({tokens[0] for tokens in ids if len(tokens) == 1})
 
 
 def fitting(rows: Dataset, tokenizer: PreTrainedTokenizerBase, window: int) -> Dataset:

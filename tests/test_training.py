@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from storylib import training
 from storylib.errors import UserError
 from storylib.files import trim_log
-from storylib.models import attach_lora, load_base
+from storylib.models import attach_lora, load_adapter, load_base
 from storylib.runs import Run, describe
 from storylib.training import Interrupted, LengthGrouped, finetune, story_trainer
 
@@ -51,6 +51,29 @@ def test_adapter_moves_and_base_does_not(tiny_recipe, rows, tiny_base, tmp_path)
     for name, weight in fresh.state_dict().items():
         assert torch.equal(weight, kept.get(name, kept.get(name.replace(".weight", ".base_layer.weight"))))
     assert adapted.peft_config["default"].r == 4
+
+
+def test_names_learn_embeddings_of_their_own_in_and_out(tiny_recipe, rows, tiny_base, tokenizer, tmp_path):
+    named = {"role": ["🦔", "🦊", "🦉", "🐝"], "role_name": ["hedgehog", "fox", "owl", "bee"]}
+    for column, cells in named.items():
+        rows["train"] = rows["train"].add_column(column, cells)
+    recipe = replace(tiny_recipe, lora=replace(tiny_recipe.lora, names=True))
+    trained = finetune(recipe, tmp_path / "run", rows)
+    model, _ = load_adapter(trained.run.adapter)
+    before, after = load_base(str(tiny_base)).get_input_embeddings().weight, model.get_input_embeddings().weight
+    changed = set((before != after).any(dim=1).nonzero().flatten().tolist())
+    words = tokenizer(["🦔", " hedgehog", " fox", " owl", " bee"], add_special_tokens=False).input_ids
+    assert {token for (token,) in words} <= changed and len(changed) <= 8
+    row = rows["test"][0]
+    ids = tokenizer(row["prompt"] + row["completion"], return_tensors="pt").input_ids
+    ids = torch.cat([ids, torch.tensor([[tokenizer.eos_token_id]])], dim=1)
+    start = len(tokenizer(row["prompt"]).input_ids)
+    with torch.no_grad():
+        logits = model(input_ids=ids[:, :-1]).logits  # (1, T-1, V): the learnt embeddings are in the head too
+    loss = torch.nn.functional.cross_entropy(logits[0, start - 1 :], ids[0, start:])
+    assert loss.item() == pytest.approx(
+        [entry for entry in trained.log if "eval_loss" in entry][-1]["eval_loss"], abs=1e-4
+    )
 
 
 def test_run_writes_what_is_needed_to_do_it_again(tiny_recipe, rows, tmp_path):
