@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import regex
 
 BLANK = regex.compile(r"[\p{Z}\p{P}\p{C}\p{Sk}]+")  # spaces, punctuation, controls, and ` and ´ used as quotes
-NO_SPACES = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"  # scripts in which each character counts as a word
-WORD = regex.compile(rf"{NO_SPACES}|[[\p{{L}}\p{{M}}\p{{N}}]--{NO_SPACES}]+", regex.V1)
+NO_SPACES = r"[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}]"  # scripts in which each character counts as a word
+LETTERS = rf"[\w--[_{NO_SPACES}]]+"
+WORD = regex.compile(rf"{NO_SPACES}|{LETTERS}(?:['’-]{LETTERS})*", regex.V1)
 PERMUTATIONS = 128  # numbers in a signature: its estimate of a similarity is off by about 0.04
 
 
@@ -23,12 +24,21 @@ def fingerprint(text: str) -> str:
     return hashlib.blake2b(BLANK.sub("", text.casefold()).encode(), digest_size=16).hexdigest()
 
 
+def words(text: str) -> list[str]:
+    """The words in lower case without punctuation; in scripts without spaces, each character.
+
+    >>> words("“Don’t go,” said the Owl. 再见！")
+    ['don’t', 'go', 'said', 'the', 'owl', '再', '见']
+    """
+    return WORD.findall(text.lower())
+
+
 def near_duplicates(texts: Sequence[str], threshold: float = 0.7, words: int = 5) -> dict[int, int]:
     """Index of each text to drop -> index of the earlier text, not dropped itself, that it nearly repeats.
 
     Two texts nearly repeat each other when of all their runs of `words` words at least `threshold` are in both
     (Jaccard). MinHash finds the candidates and the runs themselves decide, so none is taken for another by chance.
-    Characters count as words in scripts without spaces. Texts without a word repeat nothing.
+    Texts without a word repeat nothing.
 
     >>> near_duplicates(["the cat sat on the mat today", "a dog", "The cat sat on the mat, today!"])
     {2: 0}
@@ -37,14 +47,13 @@ def near_duplicates(texts: Sequence[str], threshold: float = 0.7, words: int = 5
 
     # weights: a candidate too many costs a comparison, one too few is a duplicate missed
     index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS, weights=(0.1, 0.9))
+    signatures = MinHash.generator((runs(text, words) for text in texts), num_perm=PERMUTATIONS, hashfunc=zlib.crc32)
     found = {}
-    for place, text in enumerate(texts):
-        if not (grams := runs(text, words)):
+    for place, signature in enumerate(signatures):
+        if signature.is_empty():
             continue
-        signature = MinHash(num_perm=PERMUTATIONS, hashfunc=zlib.crc32)
-        signature.update_batch(grams)
         for earlier in sorted(index.query(signature)):
-            if jaccard(grams, runs(texts[earlier], words)) >= threshold:
+            if jaccard(runs(texts[place], words), runs(texts[earlier], words)) >= threshold:
                 found[place] = earlier
                 break
         else:
@@ -52,10 +61,10 @@ def near_duplicates(texts: Sequence[str], threshold: float = 0.7, words: int = 5
     return found
 
 
-def runs(text: str, words: int) -> set[bytes]:
+def runs(text: str, length: int) -> set[bytes]:
     """The different runs of that many words; of a shorter text, the whole."""
-    found = WORD.findall(text.casefold())
-    return {" ".join(found[i : i + words]).encode() for i in range(max(1, len(found) - words + 1))} - {b""}
+    found = words(text)
+    return {" ".join(found[i : i + length]).encode() for i in range(max(1, len(found) - length + 1))} - {b""}
 
 
 def jaccard(one: set, other: set) -> float:
