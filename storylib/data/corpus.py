@@ -1,18 +1,20 @@
 """A corpus as a folder: a JSONL file for each split and the card that says what they are."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from storylib.data.reading import read_jsonl
+from storylib.data.reading import stream_rows
 from storylib.errors import UserError
 from storylib.files import atomic_folder
 
 if TYPE_CHECKING:
     import datasets
+    import pyarrow
 
 SPLITS = ("train", "validation", "test")
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M", 10_000_000: "1M<n<10M"}
@@ -112,7 +114,8 @@ def table(head: Mapping[str, str], cells: Mapping[str, str]) -> str:
 
 
 def read_corpus(folder: Path) -> "datasets.DatasetDict":
-    """The splits of a folder such as `write_corpus` makes: those of train, validation and test that it has.
+    """The splits of a folder such as `write_corpus` makes: those of train, validation and test that it has, each a
+    JSONL or CSV file.
 
     Raises UserError for a folder without a training split, and with its line for a row that cannot be read.
     """
@@ -121,24 +124,78 @@ def read_corpus(folder: Path) -> "datasets.DatasetDict":
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; make one with: python -m storylib prepare")
-    paths = {split: folder / f"{split}.jsonl" for split in SPLITS}
-    if not paths["train"].exists():
-        raise UserError(f"{folder} has no train.jsonl; make such a folder with: python -m storylib prepare")
-    return datasets.DatasetDict({split: read_split(path) for split, path in paths.items() if path.exists()})
+    paths = {split: find_split(folder, split) for split in SPLITS}
+    if paths["train"] is None:
+        raise UserError(f"{folder} needs one of train.jsonl and train.csv, and has neither")
+    return datasets.DatasetDict({split: read_split(path) for split, path in paths.items() if path})
+
+
+def find_split(folder: Path, split: str) -> Path | None:
+    """The file of that split, if there is one. Raises UserError for two of them."""
+    found = [path for path in (folder / f"{split}.jsonl", folder / f"{split}.csv") if path.exists()]
+    if len(found) > 1:
+        raise UserError(f"{folder} needs one of {split}.jsonl and {split}.csv, and has both")
+    return found[0] if found else None
 
 
 def read_split(path: Path) -> "datasets.Dataset":
-    """The rows of a JSONL file as Arrow columns, never all of them as Python objects at once."""
+    """The rows of a JSONL or CSV file as Arrow columns, never all of them as Python objects at once.
+
+    Raises UserError as `reading.stream_rows` does, for a column that holds texts here and numbers there, and for an
+    `id` that comes twice.
+    """
     import datasets
     import pyarrow
 
-    tables, rows = [], read_jsonl(path)
+    rows, tables = stream_rows(path), []
     while chunk := list(islice(rows, CHUNK)):
-        names = dict.fromkeys(name for row in chunk for name in row)
-        try:
-            tables.append(pyarrow.table({name: [row.get(name) for row in chunk] for name in names}))
-        except pyarrow.ArrowException as error:
-            raise UserError(f"{path} has a column of mixed kinds: {error}") from error
+        tables.append(arrow_table(chunk, path))
     if not tables:
         raise UserError(f"{path} has no rows")
-    return datasets.Dataset(pyarrow.concat_tables(tables, promote_options="permissive"))
+    try:
+        dataset = datasets.Dataset(pyarrow.concat_tables(tables, promote_options="permissive"))
+    except pyarrow.ArrowException as error:
+        raise UserError(f"{path}: {error}; give each column values of one kind") from error
+    if "id" in dataset.column_names and len(set(dataset["id"])) < len(dataset):
+        twice, count = Counter(dataset["id"]).most_common(1)[0]
+        raise UserError(f"{path}: the id {twice!r} comes {count} times; give each row its own")
+    return dataset
+
+
+def arrow_table(rows: list[dict], path: Path) -> "pyarrow.Table":
+    """Rows as columns: those that any row has. Raises UserError with the name of a column of several kinds."""
+    import pyarrow
+
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        try:
+            columns[name] = pyarrow.array([row.get(name) for row in rows])
+        except (pyarrow.ArrowException, OverflowError) as error:
+            raise UserError(f"{path}: the column {name!r} mixes texts, numbers or lists; make it one kind") from error
+    return pyarrow.table(columns)
+
+
+def read_hub(name: str) -> "datasets.DatasetDict":
+    """A data set of the Hugging Face Hub. Raises UserError when there is none of that name or no connection."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(name)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:  # OSError: ConnectionError, not found
+        reason = str(error).partition("\n")[0]
+        advice = "check the name and the connection, or give a local file"
+        raise UserError(f"{name} is no local path, and not to be had from the Hub: {reason}; {advice}") from error
+
+
+def push_to_hub(folder: Path, name: str, private: bool = False) -> str:
+    """Put a folder written by `write_corpus` on the Hugging Face Hub as "user/name", its card as the page; the address.
+
+    (`push_to_hub` of a loaded `DatasetDict` takes the rows along, and leaves the card behind.)
+    """
+    from huggingface_hub import HfApi
+
+    if not (Path(folder) / "README.md").exists():
+        raise UserError(f"{folder} has no README.md; push a folder made with: python -m storylib prepare")
+    address = HfApi().create_repo(name, repo_type="dataset", private=private, exist_ok=True)
+    HfApi().upload_folder(folder_path=folder, repo_id=name, repo_type="dataset")
+    return str(address)

@@ -8,6 +8,7 @@ from pathlib import Path
 import datasets
 
 from storylib import emoji
+from storylib.data.corpus import read_corpus, read_hub
 from storylib.data.reading import read_rows
 from storylib.data.splitting import share
 from storylib.errors import UserError
@@ -75,32 +76,17 @@ def combinations(rows: datasets.Dataset) -> dict[tuple[str, ...], None]:
 def read_source(source: str | Path) -> dict[str, list[dict]]:
     """Rows as they were found, by split; under "" where the source has no train and test."""
     path = Path(source).expanduser()
-    if path.is_dir():
-        return {split: read_rows(find_split(path, split)) for split in ("train", "test")}
     if not path.exists() and HUB_NAME.fullmatch(str(source)):
-        return read_hub(str(source))
-    return {"": read_rows(path)}
-
-
-def find_split(folder: Path, split: str) -> Path:
-    files = [folder / f"{split}{suffix}" for suffix in (".jsonl", ".csv")]
-    found = [path for path in files if path.exists()]
-    if len(found) != 1:
-        got = "both" if found else "neither"
-        raise UserError(f"{folder} needs one of {files[0].name} and {files[1].name}, and has {got}")
-    return found[0]
-
-
-def read_hub(name: str) -> dict[str, list[dict]]:
-    try:
-        dataset = datasets.load_dataset(name)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:  # OSError: ConnectionError, not found
-        reason = str(error).partition("\n")[0]
-        advice = "check the name and the connection, or give a local file"
-        raise UserError(f"{name} is no local path, and not to be had from the Hub: {reason}; {advice}") from error
-    if {"train", "test"} <= set(dataset):
-        return {split: list(dataset[split]) for split in ("train", "test")}
-    return {"": [row for split in dataset.values() for row in split]}
+        found = read_hub(str(source))
+    elif path.is_dir():
+        found = read_corpus(path)
+        if "test" not in found:
+            raise UserError(f"{path} needs one of test.jsonl and test.csv, and has neither")
+    else:
+        return {"": read_rows(path)}
+    if {"train", "test"} <= set(found):
+        return {split: list(found[split]) for split in ("train", "test")}
+    return {"": [row for split in found.values() for row in split]}
 
 
 def split_rows(rows: list[dict]) -> dict[str, list[dict]]:

@@ -1,7 +1,6 @@
 """Rows from a user's JSONL or CSV file, or one line that says where the file is wrong."""
 
 import csv
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,18 +11,24 @@ LONGEST = 16 * 2**20  # bytes of a line: a book on one line fits, a file that ha
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of a .jsonl file, or of a .csv file whose first line names the columns.
-
-    Raises UserError for a file that is missing, empty, of another kind or not UTF-8, and, with its line number, for a
-    row that cannot be read.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in (".jsonl", ".csv"):
-        raise UserError(f"{path} is neither a .jsonl nor a .csv file; save it as one of them")
-    rows = list(read_jsonl(path)) if path.suffix.lower() == ".jsonl" else parse_csv(read_text(path), path)
+    """All rows of a file. Raises UserError as `stream_rows` does, and for a file without rows."""
+    rows = list(stream_rows(path))
     if not rows:
         raise UserError(f"{path} has no rows")
     return rows
+
+
+def stream_rows(path: Path) -> Iterator[dict]:
+    """The rows of a .jsonl file, or of a .csv file whose first line names the columns, one at a time.
+
+    Raises UserError for a file that is missing, of another kind or not UTF-8, and, with its line number, for a row that
+    cannot be read.
+    """
+    path = Path(path)
+    readers = {".jsonl": read_jsonl, ".csv": read_csv}
+    if path.suffix.lower() not in readers:
+        raise UserError(f"{path} is neither a .jsonl nor a .csv file; save it as one of them")
+    return readers[path.suffix.lower()](path)
 
 
 def column(rows: list[dict], name: str, path: Path) -> list[str]:
@@ -35,7 +40,7 @@ def column(rows: list[dict], name: str, path: Path) -> list[str]:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line of a UTF-8 file, one at a time; without line ends and byte order mark.
+    """Number, from 1, and text of each line of a UTF-8 file, one at a time; without line end and byte order mark.
 
     Lines end at \\n or \\r\\n alone: a story may hold U+2028 or U+0085. Raises UserError for a file that cannot be
     read, a line over 16 MiB, which is never in memory, and, with line and offset, a byte that is not UTF-8.
@@ -46,9 +51,8 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             while raw := file.readline(LONGEST + 1):
                 number += 1
                 if len(raw) > LONGEST:
-                    raise UserError(
-                        f"{path}, line {number} is over {LONGEST >> 20} MiB; put each text on a line of its own"
-                    )
+                    advice = "put each text on a line of its own"
+                    raise UserError(f"{path}, line {number} is longer than {LONGEST >> 20} MiB; {advice}")
                 text = decode(raw, path, number, offset).removesuffix("\n").removesuffix("\r")
                 yield number, text.removeprefix("\ufeff") if number == 1 else text
                 offset += len(raw)
@@ -56,27 +60,16 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, less its byte order mark. Raises UserError with the line of the first bad byte."""
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return decode(raw, path).removeprefix("\ufeff")
-
-
-def decode(raw: bytes, path: Path, line: int = 1, offset: int = 0) -> str:
-    """The text of UTF-8 bytes that begin at that line and offset of a file."""
+def decode(raw: bytes, path: Path, number: int, offset: int) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        line += raw.count(b"\n", 0, error.start)
-        place = f"line {line} (byte 0x{raw[error.start]:02x} at offset {offset + error.start})"
+        place = f"line {number} (byte 0x{raw[error.start]:02x} at offset {offset + error.start})"
         raise UserError(f"{path} is not UTF-8 at {place}; save it as UTF-8") from error
 
 
 def read_jsonl(path: Path) -> Iterator[dict]:
-    """The object of each line, one at a time; blank lines are skipped. Raises UserError with the line number."""
+    """The object of each line; blank lines are skipped."""
     for number, line in lines(path):
         if line.strip():
             yield parse_line(line, f"{path}, line {number}")
@@ -93,18 +86,23 @@ def parse_line(line: str, where: str) -> dict:
     return row
 
 
-def parse_csv(text: str, path: Path) -> list[dict]:
-    """The rows by column name. Raises UserError with the line number for a row that is not as wide as the header."""
-    # newline="" leaves line ends inside quoted cells to the reader; strict refuses a quote that is never closed
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    rows = []
+def read_csv(path: Path) -> Iterator[dict]:
+    """The rows by column name. Each is as wide as the header, or refused."""
+    reader = csv.DictReader(csv_lines(path), strict=True)  # strict refuses a quote that is never closed
     try:
         for row in reader:
             if None in row or None in row.values():  # where csv puts what is too much, and what is too little
                 cells = f"the header names {len(reader.fieldnames)} columns"
                 raise UserError(f"{path}, line {reader.line_num}: {cells}, this row has more or fewer cells")
-            rows.append(row)
+            yield row
     except csv.Error as error:
         # line_num is still that of the last good row: a quote never closed is named where it opens, not at the end
         raise UserError(f"{path}, line {reader.line_num + 1}: {error}") from error
-    return rows
+
+
+def csv_lines(path: Path) -> Iterator[str]:
+    """The lines as csv wants them: with an end, since a quoted cell may hold several."""
+    for number, line in lines(path):
+        if "\0" in line:
+            raise UserError(f"{path}, line {number} has a NUL byte, which is no text; save it as UTF-8")
+        yield from (f"{part}\n" for part in line.split("\r"))  # old spreadsheets end lines with \r alone
