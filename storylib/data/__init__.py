@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
+from storylib.data.corpus import new_folder
 from storylib.errors import UserError
 
 CORPORA = {  # imported when asked for: `datasets` takes seconds
@@ -26,9 +27,10 @@ def load(corpus: str, **options):
 def prepare(corpus: str, source: str | Path, out: str | Path, **options):
     """Turn raw files into the folder `out`, which `load(corpus, source=out)` reads; `options` go to its `prepare`.
 
-    Returns a `corpus.Report`. Raises UserError for an unknown name, and what that module's `prepare` raises.
+    Returns a `corpus.Report`. Raises UserError for an unknown name, for an `out` that exists, and what that module's
+    `prepare` raises.
     """
-    return module(corpus).prepare(Path(source).expanduser(), Path(out).expanduser(), **options)
+    return module(corpus).prepare(Path(source).expanduser(), new_folder(out), **options)
 
 
 def module(corpus: str):

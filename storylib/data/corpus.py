@@ -27,7 +27,7 @@ class Card:
 
     title: str
     summary: str  # a paragraph or two: what a row is, what it is for
-    languages: list[str]  # codes such as "en"
+    languages: list[str]  # codes such as "en"; none where nobody knows
     licence: str  # an identifier of the Hub, such as "cc0-1.0"; or a sentence, and the Hub shows "other"
     source: str  # where the texts come from
     made: str  # what was done to them
@@ -49,9 +49,7 @@ def write_corpus(out: Path, splits: Mapping[str, Iterable[Mapping[str, object]]]
     The folder appears whole or not at all. Raises UserError when `out` exists, a split has no rows, or an `id` comes
     twice; ValueError for a row whose columns are not those of the card.
     """
-    out = Path(out).expanduser()
-    if out.exists():
-        raise UserError(f"{out} exists already; choose another folder, or remove it first")
+    out = new_folder(out)
     rows, ids = {}, set()
     with atomic_folder(out) as part:
         for split, found in splits.items():
@@ -60,6 +58,14 @@ def write_corpus(out: Path, splits: Mapping[str, Iterable[Mapping[str, object]]]
                 raise UserError(f"the {split} split would be empty; give more texts, or a larger share to {split}")
         (part / "README.md").write_text(page(card, rows), encoding="utf-8")
     return rows
+
+
+def new_folder(out: str | Path) -> Path:
+    """The path of a folder to be made. Raises UserError when there is something already."""
+    out = Path(out).expanduser()
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another folder, or remove it first")
+    return out
 
 
 def write_split(path: Path, rows: Iterable[Mapping[str, object]], card: Card, ids: set[int]) -> int:
@@ -85,7 +91,7 @@ def page(card: Card, rows: Mapping[str, int]) -> str:
     total = sum(rows.values())
     front = DatasetCardData(
         license=card.licence.lower() if known else "other",
-        language=card.languages,
+        language=card.languages or None,
         task_categories=["text-generation"],
         pretty_name=card.title,
         size_categories=[next((size for bound, size in SIZES.items() if total < bound), "n>10M")],

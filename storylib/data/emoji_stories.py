@@ -8,7 +8,9 @@ from pathlib import Path
 import datasets
 
 from storylib import emoji
-from storylib.data.corpus import read_corpus, read_hub
+from storylib.data.cleaning import tidy
+from storylib.data.corpus import Card, Report, read_corpus, read_hub, write_corpus
+from storylib.data.duplicates import fingerprint
 from storylib.data.reading import read_rows
 from storylib.data.splitting import share
 from storylib.errors import UserError
@@ -26,6 +28,18 @@ HEADINGS = {  # what a column may be called, the likeliest first
 } | {name: (name,) for name in NAMES}
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*(?<!\.jsonl)(?<!\.csv)")
 TEST_SHARE = 0.1  # of the combinations of a source that is not split yet
+CARD = Card(
+    title="Stories for three emojis",
+    summary="Each row is a story and the three emojis that asked for it: who it is about, where, and what about.",
+    languages=[],
+    licence="unknown",
+    source="The texts are those of whoever made this folder, and so is the choice of a licence.",
+    made="Emojis fully qualified, their names added where there were none; test has combinations that train has not.",
+    columns=dict.fromkeys(EMOJIS, "one emoji, fully qualified")
+    | dict.fromkeys(NAMES, "what the emoji stands for")
+    | {"story": "the story"},
+    tags=["stories", "emoji"],
+)
 
 
 def load(
@@ -58,6 +72,24 @@ def load(
     dataset = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()})
     check_no_overlap(dataset)
     return dataset
+
+
+def prepare(source: str | Path, out: Path) -> Report:
+    """Write the stories of a file, folder or Hub data set to the folder `out`: train and test, with a card.
+
+    A story that repeats an earlier one word for word is left out. Raises UserError as `load` does, and when `out`
+    exists.
+    """
+    stories, seen, kept = load(source=source), set(), {}
+    for split, rows in stories.items():
+        kept[split] = []
+        for row in rows:
+            if (mark := fingerprint(row["completion"])) not in seen:
+                seen.add(mark)
+                kept[split].append({field: row[field] for field in EMOJIS + NAMES} | {"story": row["completion"]})
+    rows = write_corpus(out, kept, CARD)
+    repeats = sum(map(len, stories.values())) - sum(rows.values())
+    return Report(rows, [f"{repeats} rows dropped: their story repeats an earlier one"] if repeats else [])
 
 
 def check_no_overlap(dataset: Mapping[str, datasets.Dataset]) -> None:
@@ -149,11 +181,11 @@ def clean_row(cells: Mapping[str, object], names: bool) -> dict[str, str]:
 
 
 def clean_story(cell: object) -> str:
-    if cell is None or isinstance(cell, str) and not cell.strip():
+    if cell is None or isinstance(cell, str) and not tidy(cell):
         raise UserError("the story is empty")
     if not isinstance(cell, str):
         raise UserError(f"the story is {cell!r}, not text")
-    return cell.strip()
+    return tidy(cell)
 
 
 def clean_emoji(field: str, cell: object) -> str:
