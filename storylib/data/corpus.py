@@ -162,8 +162,9 @@ def read_split(path: Path) -> "datasets.Dataset":
         dataset = datasets.Dataset(pyarrow.concat_tables(tables, promote_options="permissive"))
     except pyarrow.ArrowException as error:
         raise UserError(f"{path}: {error}; give each column values of one kind") from error
-    if "id" in dataset.column_names and len(set(dataset["id"])) < len(dataset):
-        twice, count = Counter(dataset["id"]).most_common(1)[0]
+    ids = Counter(map(str, dataset["id"][:] if "id" in dataset.column_names else []))
+    if len(ids) < ids.total():
+        twice, count = ids.most_common(1)[0]
         raise UserError(f"{path}: the id {twice!r} comes {count} times; give each row its own")
     return dataset
 
