@@ -44,3 +44,24 @@ def known_emojis(rows: Dataset) -> dict[str, str]:
     """The emojis of a corpus with their names, from its role, place and theme columns; none where it has no such."""
     kinds = [kind for kind in ("role", "place", "theme") if kind in rows.column_names]
     return {emoji: word for kind in kinds for emoji, word in zip(rows[kind], rows[f"{kind}_name"], strict=True)}
+
+
+GENRES = {"fairy_tale": "fairy tale", "horror": "horror story"}  # label -> its words
+
+
+def genre_prompt(genre: str) -> str:
+    """The line in front of a story of a genre.
+
+    >>> genre_prompt("horror"), genre_prompt("fairy_tale")
+    ('Write me a horror story\\n', 'Write me a fairy tale\\n')
+    """
+    return f"Write me a {GENRES[genre]}\n"
+
+
+def continuation_prompt(beginning: str) -> str:
+    """The beginning of a story as it stands, to be gone on with; the space at its end belongs to the next word.
+
+    >>> continuation_prompt("Once upon a time ")
+    'Once upon a time'
+    """
+    return beginning.rstrip()

@@ -137,8 +137,15 @@ def sentences(text: str, language: str) -> list[str]:
 
 
 def rules(language: str) -> Rules:
-    """The rules of a language code; pt-BR has those of pt."""
-    try:
-        return RULES[language.replace("_", "-").partition("-")[0].lower()]
-    except KeyError:
-        raise UserError(f"no sentence splitter for {language!r}; there are {', '.join(RULES)}") from None
+    if base(language) not in RULES:
+        raise UserError(f"no sentence splitter for {language!r}; there are {', '.join(RULES)}")
+    return RULES[base(language)]
+
+
+def base(language: str) -> str:
+    """The language of a code without its country or script.
+
+    >>> base("pt-BR")
+    'pt'
+    """
+    return language.replace("_", "-").partition("-")[0].lower()
