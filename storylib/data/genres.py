@@ -10,9 +10,10 @@ out the rest.
 """
 
 import math
+import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import accumulate
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     import datasets
 
 LINES = 50  # of a row at most
-NEAR = 0.7  # of the length aimed at: a row ends with a paragraph from here on, and else inside one
+NEAR = 0.7  # of the length aimed at: from here on a row may end
+LEAVES_OFF = re.compile(r"(?:[,:;][—-]*|\w)$")  # `he said:--`; a signature, too
 SHIPPED = DATA / "genres"
 COLUMNS = {
     "prompt": "what is asked for: `Write me a horror story` or `Write me a fairy tale`",
@@ -181,32 +183,54 @@ def span(section: Sequence[Paragraph]) -> int:
 
 
 def cut(section: Sequence[Paragraph], size: int) -> tuple[list[Paragraph], list[Paragraph]]:
-    """The first row of a section, and the rest of it."""
+    """The first row of a section, and the rest of it.
+
+    The row ends, the nearest to the length aimed at, with a paragraph that comes to an end itself; or with a sentence;
+    or with a paragraph that leaves off (`he said:`); or with a line.
+    """
     total = span(section)
-    aim = (size + total / math.ceil(total / size)) / 2  # full rows, and yet no stump for a last one
-    spans = [span for span in accumulate(len(paragraph.ends) + 1 for paragraph in section) if span - 1 <= size]
-    best = min(range(len(spans)), key=lambda i: abs(spans[i] - 1 - aim), default=-1)
-    if best >= 0 and spans[best] - 1 >= NEAR * aim:
-        return list(section[: best + 1]), list(section[best + 1 :])
-    used = spans[-1] if spans else 0
-    whole = list(section[: len(spans)])
-    if used >= size:  # no room for another line
-        return whole, list(section[len(whole) :])
-    first, second = halve(section[len(whole)], aim - used, size - used)
-    return [*whole, first], [second, *section[len(whole) + 1 :]]
+    if total <= size:
+        return list(section), []
+    aim = total / math.ceil(total / size)  # so that the last row is no stump
+    used = [0, *accumulate(len(paragraph.ends) + 1 for paragraph in section[:-1])]  # lines in front of each paragraph
+    ends = [(used[i] + len(paragraph.ends), i, len(paragraph.text)) for i, paragraph in enumerate(section)]
+
+    def nearest(choices: Iterable[tuple[int, int, int]]) -> tuple[int, int, int] | None:
+        """Of lines, paragraph and place in its text; None where nothing is near. Too short is the worse fault."""
+        near = (choice for choice in choices if NEAR * aim <= choice[0] <= size)
+        return min(near, key=lambda choice: max(choice[0] - aim, 2 * (aim - choice[0])), default=None)
+
+    last = bisect_left(used, size) - 1  # the paragraph of line `size`
+    choice = (
+        nearest(end for end in ends if not LEAVES_OFF.search(section[end[1]].text))
+        or nearest(
+            (used[i] + line_of(section[i], place), i, place)
+            for i in range(last + 1)
+            if ends[i][0] >= NEAR * aim
+            for place in sentence_ends(section[i].text, "en")
+        )
+        or nearest(ends)
+        or (size, last, section[last].ends[size - used[last] - 1])
+    )
+    _, i, place = choice
+    first, second = halves(section[i], place)
+    return [*section[:i], first], [*second, *section[i + 1 :]]
 
 
-def halve(paragraph: Paragraph, aim: float, most: int) -> tuple[Paragraph, Paragraph]:
-    """A paragraph cut where a sentence ends nearest to `aim` lines; at the end of line `most` if none ends near."""
-    places = {bisect_left(paragraph.ends, end) + 1: end for end in sentence_ends(paragraph.text, "en")}
-    near = [count for count in places if NEAR * aim <= count <= most and places[count] < len(paragraph.text)]
-    count = min(near, key=lambda count: abs(count - aim), default=most)
-    place = places[count] if near else paragraph.ends[most - 1]
+def line_of(paragraph: Paragraph, place: int) -> int:
+    """The line of the book, counted from 1, on which the character in front of `place` stands."""
+    return bisect_left(paragraph.ends, place) + 1
+
+
+def halves(paragraph: Paragraph, place: int) -> tuple[Paragraph, list[Paragraph]]:
+    """The paragraph up to a place in its text, and what is left of it, if anything."""
     rest = paragraph.text[place:].lstrip()
     shift = len(paragraph.text) - len(rest)
-    ends = [end - shift for end in paragraph.ends if end > shift]
-    first = replace(paragraph, text=paragraph.text[:place], ends=(*paragraph.ends[: count - 1], place))
-    return first, replace(paragraph, text=rest, ends=tuple(ends))
+    first = replace(
+        paragraph, text=paragraph.text[:place], ends=(*paragraph.ends[: line_of(paragraph, place) - 1], place)
+    )
+    second = replace(paragraph, text=rest, ends=tuple(end - shift for end in paragraph.ends if end > shift))
+    return first, [second] * bool(rest)
 
 
 def marker_notes(books: Sequence[tuple[str, Book]]) -> list[str]:

@@ -45,11 +45,11 @@ PAGE = re.compile(r"[\[{](?:pg|page|p)\.? ?(?:\d+|[ivxlc]+)?[\]}](?:\d+)?", re.I
 MARK = re.compile(  # references to footnotes; _italics_, one side at a time: the other may stand in another paragraph
     r"\[(?:\d{1,3}|[A-Z]|\*|[A-Z]?\d*_\d+)\]|(?<=[\w.,;:!?\"'”’)])\*+(?=[\s.,;:!?\"'”’)]|$)|(?<!_)_(?!_)"
 )
-LETTER = re.compile(r"\[=(\w+)\]|\^\{(\w+)\}")  # [=ee], 12^{th}
+LETTER = re.compile(r"\[=(\w+)\]|[\^_]\{(\w+)\}")  # [=ee], 12^{th}, H_{2}O
 HOLE = "\x01"  # in place of a note until blocks are made
 
 # Blocks that are no prose
-FOOTNOTE = re.compile(r"\s*(?:\[(?:\d{1,3}|[A-Z]|\*)\]|[*†‡])\s*\w")
+FOOTNOTE = re.compile(r"(?:\[(?:\d{1,3}|[A-Z]|\*)\]|[*†‡])\s*[\"“'‘_]*\w")
 PAGE_NUMBER = re.compile(r"\W*page\W*|\W*(?:page\s*)?\d{1,4}\W*", re.IGNORECASE)
 CREDIT = re.compile(
     r"(?:produced|prepared|transcribed|scanned|proofread|digiti[sz]ed) (?:by|from)\b|html version by"

@@ -165,8 +165,11 @@ def sections(part: Sequence[Block], title: bool = False) -> Iterator[Section]:
             yield from [tuple(prose)] * bool(prose)
             prose, told, head, title, chapter = [], not NOT_TOLD.fullmatch(name), True, False, bool(CHAPTER.match(name))
             continue
-        head = head and block.gap == 1 and is_head(block, title, chapter and gap > 1)
-        if told and not head:
+        head = head and block.gap == 1
+        if head and is_head(block, title, chapter and gap > 1):
+            continue
+        head = head and title and block.indented  # a motto of the author's own: the source may stand behind it
+        if told:
             prose.append(paragraph(block))
     yield from [tuple(prose)] * bool(prose)
 
