@@ -58,11 +58,7 @@ def load(source: str | Path | None = None, lines: int = LINES) -> "datasets.Data
 
     Raises UserError for a source that cannot be read, and what `prepare` raises.
     """
-    if source == "gutenberg":
-        from storylib.data.download import download
-
-        source = download()
-    elif source is None:
+    if source is None:
         source = SHIPPED if lines == LINES else SHIPPED / "books"
     path = Path(source).expanduser()
     if path.suffix.lower() in (".jsonl", ".csv"):
@@ -116,13 +112,17 @@ def check_genre(genre: object, where: str) -> None:
 
 
 def prepare(source: Path, out: Path, *, lines: int = LINES) -> Report:
-    """Turn raw books, `source/GENRE/*.txt`, into the folder `out` with its card.
+    """Turn raw books, `source/GENRE/*.txt`, into the folder `out` with its card; source "gutenberg" downloads them.
 
     Raises UserError for a source without such books, a book that cannot be read, fewer than 2 lines, an `out` that
     exists, and when all tales fall into one split.
     """
     if lines < 2:
         raise UserError(f"lines={lines} is too few for a row; 50 is usual")
+    if str(source) == "gutenberg" and not source.exists():
+        from storylib.data.download import download
+
+        source = download()
     books = read_books(source)
     tales = [(genre, book, tale) for genre, book in books for tale in book.tales]
     repeats = near_duplicates([tale.text for _, _, tale in tales])
