@@ -5,13 +5,12 @@ language; the shipped one, `data/quartet`, tells the same 450 stories in English
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
 import datasets
-import ftfy
 import regex
 
 from storylib.data.cleaning import tidy
@@ -29,6 +28,7 @@ QUARTET = DATA / "quartet"
 TINY_STORIES = {"en": "roneneldan/TinyStories", "zh": "RobinChen2001/TinyStories-Zh-1M"}  # of the Hub
 END_OF_TEXT = "<|endoftext|>"  # the line between stories in TinyStories' own .txt files
 MISREAD = regex.compile("â€|ðŸ|Ã.")  # UTF-8 once read as Windows-1252; one in twenty English TinyStories has it
+LOST_BYTE = regex.compile(r"â€(?=[\s\p{ASCII}]|$)")  # the last of ”, which Windows-1252 has no sign for
 LETTER = regex.compile(r"\p{L}")
 SCRIPTS = {  # letters that are the language's own, and the least share of them in a text
     "en": (regex.compile(r"\p{Latin}"), 0.5),
@@ -62,8 +62,8 @@ def load(
     if not isinstance(sentences, int) or sentences < 0:
         raise UserError(f"sentences is {sentences!r}; it takes a whole number from 0")
     places = find_places(language, QUARTET if source is None else source)
-    for code in places if sentences else ():
-        rules(code)  # refused before anything is read
+    if sentences:
+        check_splitters(places)
     parts = [load_one(code, place, sentences, column) for code, place in places.items()]
     return datasets.DatasetDict(
         {split: datasets.concatenate_datasets([part[split] for part in parts]) for split in SPLITS}
@@ -139,6 +139,14 @@ def find_places(language: str | Sequence[str], source: str | Path) -> dict[str, 
     return {code: folder / code for code in codes}
 
 
+def check_splitters(codes: Iterable[str]) -> None:
+    for code in codes:
+        try:
+            rules(code)
+        except UserError as error:
+            raise UserError(f"{error}; sentences=0 does without") from None
+
+
 def read_stories(source: str | Path, language: str, column: str) -> datasets.DatasetDict:
     """The splits that a source has, each with id and text, mended."""
     if source == "tinystories":
@@ -197,7 +205,18 @@ def mend_rows(rows: datasets.Dataset, column: str, where: str) -> datasets.Datas
         keys = [fingerprint(text) if key is None else str(key) for key, text in zip(keys, texts, strict=True)]
         return {"id": keys, "text": texts}
 
-    return rows.map(mend_batch, with_indices=True, batched=True, remove_columns=rows.column_names)
+    return rows.map(
+        mend_batch,
+        with_indices=True,
+        batched=True,
+        remove_columns=rows.column_names,
+        features=text_columns("id", "text"),
+    )
+
+
+def text_columns(*names: str) -> datasets.Features:
+    """The kinds of columns, said beforehand: they cannot be seen from a first batch of which every row is dropped."""
+    return datasets.Features(dict.fromkeys(names, datasets.Value("string")))
 
 
 def mend(text: str) -> str:
@@ -207,7 +226,9 @@ def mend(text: str) -> str:
     'He said, “It’s late.”'
     """
     if MISREAD.search(text):
-        text = ftfy.fix_encoding(text).replace("â€", "”")  # the third byte of ” is often lost
+        import ftfy  # a while to load, and few texts need it
+
+        text = ftfy.fix_encoding(LOST_BYTE.sub("â€\x9d", text))
     return tidy(text)
 
 
@@ -242,8 +263,10 @@ def load_one(language: str, source: str | Path, sentences: int, column: str) -> 
 
     begun = datasets.DatasetDict()
     for split, rows in stories.items():
-        begun[split] = rows.map(begin_batch, batched=True, remove_columns=rows.column_names).select_columns(COLUMNS)
-        few = f"of {len(rows)} stories have nothing after {sentences} sentences"
+        begun[split] = rows.map(
+            begin_batch, batched=True, remove_columns=rows.column_names, features=text_columns(*COLUMNS)
+        ).select_columns(COLUMNS)
+        few = f"of {len(rows)} stories have nothing after sentence {sentences}"
         if not len(begun[split]):
             raise UserError(f"{source} ({split}): all {few}; ask for fewer sentences")
         if dropped := len(rows) - len(begun[split]):
