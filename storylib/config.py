@@ -23,7 +23,7 @@ class PretrainConfig:
     warmup: int = 100  # steps
     decay: float = 0.725  # share of the steps over which the rates fall to zero
     prompted: float = 0.6  # share of the stories with three of their words in front
-    named_weight: float = 3.0  # loss weight of a prompted word where the story first says it
+    named_weight: float = 3.0  # loss weight of a prompted word where the story says it
     evaluate_every: int = 200  # steps
     checkpoint_every: int = 100  # steps
     compile: bool = True

@@ -58,10 +58,8 @@ class StoryRows:
         if rng.random() < self.config.prompted:
             words = self.prompter.pick(story, rng)
             prompt += self.tokenizer(story_prompt(words), add_special_tokens=False).input_ids
-            for word in words:  # where it is first said: weight on every mention would teach to repeat it
-                named = self.tokenizer(f" {word}", add_special_tokens=False).input_ids[0]
-                if named in ids:
-                    weights[ids.index(named)] = self.config.named_weight
+            named = {self.tokenizer(f" {word}", add_special_tokens=False).input_ids[0] for word in words}
+            weights = [self.config.named_weight if token in named else 1.0 for token in ids]
         window = self.config.window + 1
         return (prompt + ids)[:window], ([0.0] * len(prompt) + weights)[:window]
 
