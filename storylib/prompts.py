@@ -65,3 +65,36 @@ def continuation_prompt(beginning: str) -> str:
     'Once upon a time'
     """
     return beginning.rstrip()
+
+
+def wish_prompt(
+    premise: str | None = None,
+    *,
+    character: str | None = None,
+    traits: str | None = None,
+    setting: str | None = None,
+    plot: str | None = None,
+    tone: str | None = None,
+    arc: str | None = None,
+) -> str:
+    """The lines in front of a story that a reader wishes for, one for each wish that is not empty.
+
+    >>> print(wish_prompt("A fox finds a key.", character="a shy fox", tone="warm"), end="")
+    Premise: A fox finds a key.
+    Character: a shy fox
+    Tone: warm
+    Story:
+    >>> wish_prompt()
+    'Story:\\n'
+    """
+    wishes = {
+        "Premise": premise,
+        "Character": character,
+        "Traits": traits,
+        "Setting": setting,
+        "Plot": plot,
+        "Tone": tone,
+        "Arc": arc,
+    }
+    told = {label: " ".join((wish or "").split()) for label, wish in wishes.items()}  # a line end would end the wish
+    return "".join(f"{label}: {wish}\n" for label, wish in told.items() if wish) + "Story:\n"
