@@ -1,12 +1,16 @@
 """Draw the numbers it is handed on given or new Axes; return the Axes. In a notebook, `axes[0].figure` shows them."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font
 
 from storylib.errors import UserError
 from storylib.files import atomic_path
@@ -18,6 +22,11 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
 )
 BARS = (SKY, GREEN, PURPLE, YELLOW, ORANGE)  # none that a line has
 LINES = {"floor": VERMILION, "ceiling": BLUE}  # ends of a scale, drawn across the bars
+OUTLINES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, YELLOW, BLACK)
+FONTS = [  # matplotlib's own, and those for Chinese and Japanese that systems have
+    *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
+    *("IPAGothic", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "MS Gothic"),
+]
 COLUMNS = 3  # panels side by side
 
 
@@ -60,6 +69,48 @@ def score_bars(table: Mapping[str, Mapping[str, Score]], axes: Sequence[Axes] | 
         panel.set_title(panel_title(metric), fontsize=10.5, pad=18 if set(scores) & set(LINES) else 6)
         panel.tick_params(axis="y", length=0, labelleft=number % COLUMNS == 0)
     return axes
+
+
+def length_histogram(lengths: Mapping[str, Sequence[int]], axes: Axes | None = None) -> Axes:
+    """How long the stories of each group are, as the share of its rows: outlines that compare large with small groups.
+
+    lengths: group, such as a split or a language -> words of each row. Raises UserError when no group has a row.
+    """
+    lengths = {group: words for group, words in lengths.items() if len(words)}
+    if not lengths:
+        raise UserError("there are no lengths to draw: the corpus has no rows")
+    panel = panels(1, axes and [axes], columns=1)[0]
+    shortest, longest = min(map(min, lengths.values())), max(map(max, lengths.values()))
+    step = math.ceil((longest - shortest + 1) / 30)  # whole words, or some bins would hold two lengths and some one
+    edges = np.arange(shortest, longest + step + 1, step) - 0.5
+    for color, (group, words) in zip(cycle(OUTLINES), lengths.items(), strict=False):
+        share = 100 * np.histogram(words, edges)[0] / len(words)
+        panel.stairs(share, edges, color=color, linewidth=1.5, label=f"{group} ({len(words):,})")
+    panel.legend(frameon=False, fontsize=8)
+    panel.set(title="Length of the stories", xlabel="words", ylabel="% of rows", ylim=(0, None))
+    return panel
+
+
+def opening_bars(openings: Mapping[str, int], axes: Axes | None = None, most: int = 10) -> Axes:
+    """How many stories begin alike: a bar for each of the most frequent openings, the first on top.
+
+    openings: opening -> rows. Raises UserError for none. Openings that no font here can draw are numbered instead.
+    """
+    top = Counter(openings).most_common(most)
+    if not top:
+        raise UserError("there are no openings to draw: the corpus has no rows")
+    panel = panels(1, axes and [axes], columns=1, height=1.3 + 0.25 * len(top))[0]
+    labels, rows = zip(*top, strict=True)
+    bars = panel.barh(range(len(top)), rows, height=0.7, color=SKY)
+    panel.bar_label(bars, padding=4, fontsize=8)
+    fonts = sorted(set(FONTS) & set(font_manager.get_font_names()), key=FONTS.index)
+    glyphs = {sign for font in fonts for sign in get_font(font_manager.findfont(font)).get_charmap()}
+    drawn = [label if glyphs.issuperset(map(ord, label)) else f"no. {place}" for place, label in enumerate(labels, 1)]
+    panel.set_yticks(range(len(top)), drawn, fontfamily=fonts)
+    panel.set(title="Most frequent openings", xlabel="rows", ylim=(len(top) - 0.4, -0.6), xlim=(0, 1.15 * max(rows)))
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.grid(axis="y", visible=False)
+    return panel
 
 
 def save(figure: Figure, path: str | Path) -> Path:

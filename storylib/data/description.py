@@ -16,19 +16,26 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 MOST = 10  # openings, and values of a column, that a table shows
+NO_LABELS = ("id", "prompt", "completion")
 QUANTILES = {"shortest": 0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "longest": 1}
 OPENS_WITHOUT_SPACES = regex.compile(rf"\P{{L}}*{NO_SPACES}")
 
 
 @dataclass(frozen=True)
-class Split:
-    """The sizes of one split; `lengths` has the words of each row."""
+class Part:
+    """The sizes of one split, or of one language in it where there are several; `lengths` has the words of each row."""
 
+    split: str
+    language: str | None
     rows: int
     words: int
     characters: int
     tokens: int | None
     lengths: tuple[int, ...]
+
+    @property
+    def name(self) -> dict[str, str]:
+        return {"split": self.split} | ({"language": self.language} if self.language else {})
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Repeat:
 class Description:
     """A corpus in numbers; `tables` has them as rows to show."""
 
-    splits: dict[str, Split]  # "train", or "train zh" where there are several languages
+    parts: tuple[Part, ...]
     openings: dict[str, Counter[str]]  # split -> opening -> rows
     repeats: tuple[Repeat, ...]
     values: dict[str, dict[str, Counter]]  # column -> split -> value -> rows
@@ -54,12 +61,19 @@ class Description:
     def tables(self) -> dict[str, list[dict]]:
         """Title -> rows, each a dict with the same keys: for a notebook, `pandas.DataFrame(rows)`."""
         tables = {
-            "size": [size_row(name, split) for name, split in self.splits.items()],
-            "length in words": [length_row(name, split) for name, split in self.splits.items()],
-            "duplicates": [repeat_row(name, self.repeats) for name in self.splits],
+            "size": [size_row(part) for part in self.parts],
+            "length in words": [length_row(part) for part in self.parts],
+            "duplicates": [repeat_row(split, self.repeats) for split in self.openings],
             "most frequent openings": count_rows("opening", self.openings),
         }
         return tables | {f"values of {column}": count_rows(column, counts) for column, counts in self.values.items()}
+
+    def lengths(self) -> dict[str, list[int]]:
+        """Words of each row, by language where there are several, else by split: what a histogram is drawn of."""
+        lengths = {}
+        for part in self.parts:
+            lengths.setdefault(part.language or part.split, []).extend(part.lengths)
+        return lengths
 
 
 def describe(dataset: "DatasetDict", tokenizer=None) -> Description:
@@ -67,15 +81,15 @@ def describe(dataset: "DatasetDict", tokenizer=None) -> Description:
 
     A prompt that does not end its line is the beginning of the story, and counts as such. Words are counted without
     punctuation; in scripts without spaces each character is one. An opening is the first three words, or in such a
-    script the first four characters. Near duplicates share 7 in 10 of their runs of five words. Values are counted for
-    each column that has half as many of them as rows, or fewer.
+    script the first four characters. Near duplicates share 7 in 10 of their runs of five words. Values are counted of
+    columns that name kinds of rows, such as a label.
 
     tokenizer: with one, `tokens` has how many it makes of the texts, special ones not counted.
     Raises UserError for a dataset without these two columns.
     """
     texts = {split: texts_of(rows, split) for split, rows in dataset.items()}
     return Description(
-        splits={part: split_sizes(rows, tokenizer) for part, rows in parts(dataset, texts).items()},
+        parts=tuple(size(*part, rows, tokenizer) for part, rows in by_language(dataset, texts).items()),
         openings={split: Counter(map(opening, rows)) for split, rows in texts.items()},
         repeats=find_repeats(texts),
         values=count_values(dataset),
@@ -90,24 +104,26 @@ def texts_of(rows: "Dataset", split: str) -> list[str]:
     return [completion if prompt.endswith("\n") else prompt + completion for prompt, completion in pairs]
 
 
-def parts(dataset: "DatasetDict", texts: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The texts by split or, where there are several languages, by split and language."""
+def by_language(
+    dataset: "DatasetDict", texts: Mapping[str, Sequence[str]]
+) -> dict[tuple[str, str | None], Sequence[str]]:
+    """The texts by split and language; the language is None where they are all in one, or nothing says which."""
     languages = {split: rows["language"][:] for split, rows in dataset.items() if "language" in rows.column_names}
     if len(languages) < len(texts) or len(set(chain(*languages.values()))) < 2:
-        return {split: list(rows) for split, rows in texts.items()}
+        return {(split, None): rows for split, rows in texts.items()}
     found = {}
     for split, rows in texts.items():
         for text, language in zip(rows, languages[split], strict=True):
-            found.setdefault(f"{split} {language}", []).append(text)
+            found.setdefault((split, str(language)), []).append(text)
     return found
 
 
-def split_sizes(texts: Sequence[str], tokenizer) -> Split:
+def size(split: str, language: str | None, texts: Sequence[str], tokenizer) -> Part:
     lengths = tuple(len(words(text)) for text in texts)
     tokens = None
     if tokenizer is not None and texts:
         tokens = sum(map(len, tokenizer(texts, add_special_tokens=False, verbose=False).input_ids))
-    return Split(len(texts), sum(lengths), sum(map(len, texts)), tokens, lengths)
+    return Part(split, language, len(texts), sum(lengths), sum(map(len, texts)), tokens, lengths)
 
 
 def opening(text: str) -> str:
@@ -133,45 +149,50 @@ def find_repeats(texts: Mapping[str, Sequence[str]]) -> tuple[Repeat, ...]:
 
 
 def count_values(dataset: "DatasetDict") -> dict[str, dict[str, Counter]]:
-    """The counts of each column of labels: one whose values are in two rows each on average, or in more."""
     values = {}
     for column in dict.fromkeys(name for rows in dataset.values() for name in rows.column_names):
-        cells = {name: rows[column][:] for name, rows in dataset.items() if column in rows.column_names}
-        pooled = [cell for rows in cells.values() for cell in rows]
-        if column in ("prompt", "completion") or any(isinstance(cell, list | dict) for cell in pooled):
-            continue
-        if 2 * len(set(pooled)) <= len(pooled):
-            values[column] = {name: Counter(rows) for name, rows in cells.items()}
+        cells = {split: rows[column][:] for split, rows in dataset.items() if column in rows.column_names}
+        if column not in NO_LABELS and are_labels([cell for rows in cells.values() for cell in rows]):
+            values[column] = {split: Counter(rows) for split, rows in cells.items()}
     return values
 
 
-def size_row(name: str, split: Split) -> dict:
-    row = {"split": name, "rows": split.rows, "words": split.words, "characters": split.characters}
-    return row if split.tokens is None else row | {"tokens": split.tokens}
+def are_labels(cells: Sequence) -> bool:
+    """Whether the cells name kinds of rows: two rows of a kind on average, or more; of numbers few, or they measure."""
+    if any(isinstance(cell, list | dict) for cell in cells):
+        return False
+    kinds = set(cells)
+    measured = len(kinds) > MOST and any(isinstance(kind, int | float) for kind in kinds)
+    return 2 * len(kinds) <= len(cells) and not measured
 
 
-def length_row(name: str, split: Split) -> dict:
-    lengths = split.lengths or (0,)
-    return {"split": name} | {title: round(float(np.quantile(lengths, part))) for title, part in QUANTILES.items()}
+def size_row(part: Part) -> dict:
+    row = part.name | {"rows": part.rows, "words": part.words, "characters": part.characters}
+    return row if part.tokens is None else row | {"tokens": part.tokens}
+
+
+def length_row(part: Part) -> dict:
+    lengths = part.lengths or (0,)
+    return part.name | {title: round(float(np.quantile(lengths, share))) for title, share in QUANTILES.items()}
 
 
 def repeat_row(name: str, repeats: Sequence[Repeat]) -> dict:
     found = Counter((repeat.of_split == name, repeat.exact) for repeat in repeats if repeat.split == name)
     return {
         "split": name,
-        "repeats a row": found[True, True],
-        "nearly": found[True, False],
-        "repeats another split": found[False, True],
-        "nearly so": found[False, False],
+        "exact": found[True, True],
+        "near": found[True, False],
+        "exact, of another split": found[False, True],
+        "near, of another split": found[False, False],
     }
 
 
 def count_rows(heading: str, counts: Mapping[str, Counter]) -> list[dict]:
-    """The most frequent values with their rows in each split; the rest in a last row."""
+    """The values that come most often, twice at least, with their rows in each split; the others in a last row."""
     total = sum(counts.values(), Counter())
-    top = [value for value, _ in total.most_common(MOST)]
+    top = [value for value, count in total.most_common(MOST) if count > 1]
     rows = [{heading: value} | {name: count[value] for name, count in counts.items()} for value in top]
-    if len(total) > MOST:
+    if len(total) > len(top):
         others = {name: count.total() - sum(count[value] for value in top) for name, count in counts.items()}
-        rows.append({heading: f"… {len(total) - MOST} others"} | others)
+        rows.append({heading: f"… {len(total) - len(top)} others"} | others)
     return rows
