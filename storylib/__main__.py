@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -106,6 +108,49 @@ def evaluate(
 
 
 @app.command()
+def prepare(
+    corpus: Annotated[str, typer.Argument(help="The kind of corpus: emoji, genres, personal or languages.")],
+    source: Annotated[str, typer.Argument(help="Raw files: a file or a folder, as the corpus has them.")],
+    out: Annotated[Path, typer.Option(help="The new folder.")],
+    lines: Annotated[int | None, typer.Option(help="genres: lines of a book in a row, at most.")] = None,
+    language: Annotated[str | None, typer.Option(help="languages: the code of the texts' language.")] = None,
+    column: Annotated[str | None, typer.Option(help="languages: the name of the texts' column.")] = None,
+) -> None:
+    """Turn raw files into a folder of JSONL for training, validation and testing, with its card."""
+    from storylib import data
+
+    report = data.prepare(corpus, source, out, **given(lines=lines, language=language, column=column))
+    for note in report.notes:
+        say(note)
+    print(f"{out}: {', '.join(f'{count:,} {split}' for split, count in report.rows.items())}")
+
+
+@app.command()
+def describe(
+    corpus: Annotated[str, typer.Argument(help="emoji, genres, personal or languages.")],
+    source: Annotated[str | None, typer.Argument(help="Your own folder or file; without one, what is shipped.")] = None,
+    language: Annotated[str | None, typer.Option(help="languages: a code, or all.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw lengths and openings into this PNG file.")] = None,
+) -> None:
+    """Show what is in a corpus: sizes, lengths, openings, duplicates and labels."""
+    from storylib import data
+    from storylib.data.description import describe
+
+    rows = data.load(corpus, **given(source=source, language=language))
+    from transformers import PreTrainedTokenizerFast  # not before the source is known to be good
+
+    found = describe(rows, PreTrainedTokenizerFast.from_pretrained(DATA.parent / config.EMBEDDED_BASE))
+    show_tables(found.tables())
+    if plot is not None:
+        from storylib import plots
+
+        axes = plots.panels(2, None, columns=1, height=3.4)
+        plots.length_histogram(found.lengths(), axes[0])
+        plots.opening_bars(sum(found.openings.values(), Counter()), axes[1])
+        say(f"plot: {plots.save(axes[0].figure, plot)}")
+
+
+@app.command()
 def pretrain(
     stories: Annotated[Path, typer.Argument(help="Training stories: JSONL with a text column.")],
     held_out: Annotated[Path, typer.Argument(help="Held-out stories, likewise.")],
@@ -124,19 +169,44 @@ def pretrain(
     say(f"model: {out / 'model'}")
 
 
+def given(**options: object) -> dict[str, object]:
+    """The options that were given a value."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def show_scores(table) -> None:
     """The score table on standard output, each figure with its 95 % interval."""
-    from rich.console import Console
     from rich.table import Table
 
     metrics = list(dict.fromkeys(metric for row in table.values() for metric in row))
     grid = Table("", *table, title="value [95 % interval]; BLEU is overlap with the references, not quality")
     for metric in metrics:
         grid.add_row(metric, *(str(row[metric]) if metric in row else "" for row in table.values()))
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(grid)
+    screen = console()
+    screen.print(grid)
     for metric, score in table["fine-tuned"].items():
-        console.print(f"{metric}: {score.signature}", style="dim", markup=False, highlight=False, soft_wrap=True)
+        screen.print(f"{metric}: {score.signature}", style="dim", soft_wrap=True)
+
+
+def show_tables(tables: Mapping[str, list[dict]]) -> None:
+    """Tables of plain rows on standard output, numbers to the right."""
+    from rich.table import Table
+
+    screen = console()
+    for title, rows in tables.items():
+        grid = Table(title=title, title_justify="left")
+        for heading, cell in rows[0].items():
+            grid.add_column(heading, justify="right" if type(cell) is int else "left")
+        for row in rows:
+            grid.add_row(*(f"{cell:,}" if type(cell) is int else str(cell) for cell in row.values()))
+        screen.print(grid)
+
+
+def console():
+    """A console that prints stories' own brackets and colons as they are."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 110, markup=False, emoji=False, highlight=False)
 
 
 def say(text: object) -> None:
