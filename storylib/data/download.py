@@ -134,7 +134,7 @@ def download(
     mirrors: Sequence[str] = MIRRORS,
     fetcher: Fetcher | None = None,
 ) -> Path:
-    """Fetch the books that are not there yet to `folder/GENRE/pgNUMBER.txt`; the folder, or the one in the user's cache.
+    """Fetch the books not there yet to `folder/GENRE/pgNUMBER.txt`; gives the folder, or that in the user's cache.
 
     Each is tried where the edition of the catalogue's checksum is kept, then at the mirrors; what comes from there, and
     where no checksum is known, must have Project Gutenberg's last line. Warns of books in another edition than the

@@ -210,7 +210,7 @@ def cut(section: Sequence[Paragraph], size: int) -> tuple[list[Paragraph], list[
             for place in sentence_ends(section[i].text, "en")
         )
         or nearest(ends)
-        or (size, last, section[last].ends[size - used[last] - 1])
+        or (size, last, section[last].ends[: size - used[last]][-1])
     )
     _, i, place = choice
     first, second = halves(section[i], place)

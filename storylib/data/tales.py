@@ -159,19 +159,22 @@ def sections(part: Sequence[Block], title: bool = False) -> Iterator[Section]:
     gaps = [block.gap for block in part[1:]] + [2]
     for index, (block, gap) in enumerate(zip(part, gaps, strict=False)):  # gap: behind the block
         name = block.heading
-        if THE_END.fullmatch(block.text) and index >= len(part) * 2 / 3:
+        if THE_END.fullmatch(block.text) and index >= len(part) / 2:
             break
         if is_heading(block) or NOT_TOLD.fullmatch(name):
-            yield from [tuple(prose)] * bool(prose)
-            prose, told, head, title, chapter = [], not NOT_TOLD.fullmatch(name), True, False, bool(CHAPTER.match(name))
+            if prose:
+                yield tuple(prose)
+            prose, head, title = [], True, False
+            told, chapter = not NOT_TOLD.fullmatch(name), name.lower().startswith("chap")
             continue
-        head = head and block.gap == 1
+        head = head and block.gap == 1  # right behind a heading
         if head and is_head(block, title, chapter and gap > 1):
             continue
         head = head and title and block.indented  # a motto of the author's own: the source may stand behind it
         if told:
             prose.append(paragraph(block))
-    yield from [tuple(prose)] * bool(prose)
+    if prose:
+        yield tuple(prose)
 
 
 def is_title_page(section: Section) -> bool:
