@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import regex
 import torch
 from transformers import (
     LogitsProcessor,
@@ -20,9 +19,8 @@ from transformers import (
 )
 
 from storylib.config import GenerationSettings
+from storylib.data.sentences import SENTENCE_END
 from storylib.errors import UserError
-
-SENTENCE_END = regex.compile(r"[.!?…。！？]+[\"'”’»」』)]*")
 
 
 @dataclass(frozen=True)
