@@ -161,6 +161,19 @@ def test_blocks(tmp_path, body, expected):
     assert prose(tmp_path, f"There was a fox\nin a wood.\n\n{body}\n") == ["There was a fox in a wood.", *expected]
 
 
+def test_a_book_with_a_margin(tmp_path):
+    """As the first books had it: all lines indented, the first of a paragraph more so."""
+    text = (
+        "        A FOX\n\n\n     There was a fox\n   in a wood,\n   and it sang:\n\n      Oh, fox,\n      oh, bear!\n"
+    )
+    assert told(tmp_path, text) == {"A Fox": ["There was a fox in a wood, and it sang:", "Oh, fox,\noh, bear!"]}
+
+
+def test_paragraphs_without_blank_lines(tmp_path):
+    text = "A FOX\n\n\n   There was a fox\nin a wood.\n   It met\na bear.\n   They ran\naway.\n"
+    assert told(tmp_path, text) == {"A Fox": ["There was a fox in a wood.", "It met a bear.", "They ran away."]}
+
+
 def test_a_paragraph_on_a_line(tmp_path):
     """A book that was never wrapped: its lines are counted as if it were."""
     first, second = "The fox ran on and on and on. " * 20, "The bear sat still. " * 20
@@ -313,6 +326,11 @@ def test_a_novel_is_one_tale(tmp_path, contents):
     assert [section[0].text for section in found.tales[0].sections] == [
         f"The fox went on for day {n}." for n in ("I", "II", "III")
     ]
+
+
+def test_chapters_without_blank_lines_around_them(tmp_path):
+    text = "THE FOX\n\nA. Nobody\n\nCHAPTER I. Home\n\nThe fox sat\nat home.\n\nCHAPTER II. Out\n\nThe fox ran\naway.\n"
+    assert told(tmp_path, text) == {"The Fox": ["The fox sat at home.", "The fox ran away."]}
 
 
 def test_a_story_alone(tmp_path):

@@ -11,6 +11,7 @@ out the rest.
 
 import math
 import re
+import warnings
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,7 +69,9 @@ def load(source: str | Path | None = None, lines: int = LINES) -> "datasets.Data
             raise UserError(f"the rows of {path} are cut already; lines={lines} needs a folder of raw books")
         return with_prompts(read_corpus(path), path)
     with TemporaryDirectory() as folder:
-        prepare(path, Path(folder) / "genres", lines=lines)
+        report = prepare(path, Path(folder) / "genres", lines=lines)
+        for note in report.notes * (path != SHIPPED / "books"):
+            warnings.warn(note, stacklevel=2)
         return with_prompts(read_corpus(Path(folder) / "genres"), path)
 
 

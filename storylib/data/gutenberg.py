@@ -5,6 +5,7 @@
 
 import codecs
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -167,7 +168,7 @@ def blocks(body: str) -> Iterator[Block]:
     """The blocks of a body less its notes, page numbers, rules, credits and what else has no word of prose."""
     body = NOTE.sub(HOLE, PAGE.sub("", LETTER.sub(lambda match: match[1] or match[2], body)))
     gap = 4  # the top of a book is as good as blank lines
-    for place, block in enumerate(raw_blocks(body.expandtabs())):
+    for place, block in enumerate(raw_blocks(to_margin(body.expandtabs().split("\n")))):
         lines = tuple(line.replace(HOLE, "") for line in block.lines if line.strip(HOLE + " "))
         gap = max(gap, block.gap)  # that of a block left out goes to the next
         if is_told(block := Block(lines, gap)) and not (place < CREDITED and CREDIT.match(block.text)):
@@ -175,18 +176,27 @@ def blocks(body: str) -> Iterator[Block]:
             gap = 0
 
 
-def raw_blocks(body: str) -> Iterator[Block]:
-    gap, lines = 0, []
-    for line in [*body.split("\n"), ""]:
+def to_margin(lines: list[str]) -> list[str]:
+    """The lines moved to the left by the indentation of most of them: some of the first books have a margin."""
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    margin = Counter(indent for indent, line in zip(indents, lines, strict=True) if line).most_common(1)
+    return [line[min(indent, margin[0][0]) :] for indent, line in zip(indents, lines, strict=True)] if margin else lines
+
+
+def raw_blocks(lines: list[str]) -> Iterator[Block]:
+    gap, block = 0, []
+    for line, after in zip([*lines, ""], [*lines[1:], "", ""], strict=True):
         alone = len(line) > LONG_LINE  # a book with a paragraph on each line
-        if lines and (alone or not line.strip()):
-            yield Block(tuple(lines), gap)
-            gap, lines = 0, []
+        # books without blank lines between paragraphs indent the first line of each
+        first = block and line.startswith("  ") and block[-1][0] != " " and after[:1] not in ("", " ")
+        if block and (alone or first or not line.strip()):
+            yield Block(tuple(block), gap)
+            gap, block = int(bool(first)), []
         if alone:
             yield Block(tuple(wrap(line)), max(gap, 1))
             gap = 1
         elif line.strip():
-            lines.append(line)
+            block.append(line)
         else:
             gap += 1
 

@@ -112,9 +112,7 @@ def tales(found: Sequence[Block], title: str, novel: bool = False) -> tuple[Tale
     told = tuple(tale for tale in told if tale.lines >= FEWEST_LINES)
     if len(told) > 1:
         return told
-    chapters = (
-        i for i, block in enumerate(found[: len(found) // 10]) if block.gap > 1 and CHAPTER.match(block.heading)
-    )
+    chapters = (i for i, block in enumerate(found[: len(found) // 10]) if is_chapter(block))
     told = tuple(dropwhile(is_title_page, sections(found[next(chapters, 0) :])))
     return (Tale(title, told),) * bool(told)
 
@@ -156,7 +154,7 @@ def sections(part: Sequence[Block], title: bool = False) -> Iterator[Section]:
     title: whether the title of a tale stands in front of `part`.
     """
     prose, told, head, chapter = [], True, title, False
-    gaps = [block.gap for block in part[1:]] + [2]
+    gaps = [block.gap for block in part[1:]] + [0]
     for index, (block, gap) in enumerate(zip(part, gaps, strict=False)):  # gap: behind the block
         name = block.heading
         if THE_END.fullmatch(block.text) and index >= len(part) / 2:
@@ -197,9 +195,17 @@ def is_title(block: Block) -> bool:
 def is_heading(block: Block) -> bool:
     """Whether a block inside a tale is the heading of a section; a line in italics is prose (_Dr. Seward's Diary_)."""
     name = block.heading
+    if is_chapter(block):
+        return True
     if block.gap < 2 or block.text[0] in "\"“'‘(_" or not is_title(block):
-        return bool(block.gap > 1 and len(block.lines) <= 3 and CHAPTER.match(name))
-    return block.gap > 2 or name.upper() == name or bool(CHAPTER.match(name) or NUMBERED.match(name))
+        return False
+    return block.gap > 2 or name.upper() == name or bool(NUMBERED.match(name))
+
+
+def is_chapter(block: Block) -> bool:
+    """Whether a block is a heading that counts: Chapter 1, LETTER II, Third Part, IV; the first needs no room."""
+    room = block.gap > 1 or block.heading.lower().startswith("chapter")
+    return room and len(block.lines) <= 3 and bool(CHAPTER.match(block.heading))
 
 
 def is_head(block: Block, title: bool, subtitle: bool) -> bool:
