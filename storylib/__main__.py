@@ -115,11 +115,20 @@ def prepare(
     lines: Annotated[int | None, typer.Option(help="genres: lines of a book in a row, at most.")] = None,
     language: Annotated[str | None, typer.Option(help="languages: the code of the texts' language.")] = None,
     column: Annotated[str | None, typer.Option(help="languages: the name of the texts' column.")] = None,
+    validation: Annotated[float | None, typer.Option(help="languages: share of the texts to validate with.")] = None,
+    test: Annotated[float | None, typer.Option(help="languages: share of the texts to test with.")] = None,
+    shortest: Annotated[int | None, typer.Option(help="personal: words of a story, at least.")] = None,
+    longest: Annotated[int | None, typer.Option(help="personal: words of a story, at most.")] = None,
+    adult: Annotated[bool | None, typer.Option("--adult", help="personal: keep adult content.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="personal: whose model finds the wishes, a URL.")] = None,
+    model: Annotated[str | None, typer.Option(help="personal: the model's name there.")] = None,
+    processes: Annotated[int | None, typer.Option(help="personal: how many clean at a time.")] = None,
 ) -> None:
     """Turn raw files into a folder of JSONL for training, validation and testing, with its card."""
+    options = {name: value for name, value in locals().items() if name not in ("corpus", "source", "out")}
     from storylib import data
 
-    report = data.prepare(corpus, source, out, **given(lines=lines, language=language, column=column))
+    report = data.prepare(corpus, source, out, **given(options))
     for note in report.notes:
         say(note)
     print(f"{out}: {', '.join(f'{count:,} {split}' for split, count in report.rows.items())}")
@@ -136,7 +145,7 @@ def describe(
     from storylib import data
     from storylib.data.description import describe
 
-    rows = data.load(corpus, **given(source=source, language=language))
+    rows = data.load(corpus, **given({"source": source, "language": language}))
     from transformers import PreTrainedTokenizerFast  # not before the source is known to be good
 
     found = describe(rows, PreTrainedTokenizerFast.from_pretrained(DATA.parent / config.EMBEDDED_BASE))
@@ -169,7 +178,7 @@ def pretrain(
     say(f"model: {out / 'model'}")
 
 
-def given(**options: object) -> dict[str, object]:
+def given(options: Mapping[str, object]) -> dict[str, object]:
     """The options that were given a value."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -108,6 +108,7 @@ def test_scores_are_never_overwritten(run, tmp_path):
 def test_python_m_storylib_lists_its_commands(run):
     code, out, err = run("--help")
     assert code == 0 and all(command in out for command in ("tell", "finetune", "evaluate", "pretrain"))
+    assert "prepare" in out and "describe" in out
 
 
 def test_shipped_adapter_opens_with_peft_alone():
@@ -117,3 +118,40 @@ def test_shipped_adapter_opens_with_peft_alone():
     )
     assert "opened" in done.stdout, done.stderr
     assert not list(Path(ADAPTER).glob("*.bin"))
+
+
+def test_raw_files_become_a_corpus_that_is_described(run, tmp_path):
+    texts = [f"The owl number {n} sat in tree {n} and slept. It dreamt of {n * n} mice.\n" for n in range(30)]
+    (tmp_path / "raw.txt").write_text("".join([*texts, texts[0]]))
+    out = tmp_path / "owls"
+    code, shown, notes = run("prepare", "languages", tmp_path / "raw.txt", "--language", "en", "--out", out)
+    assert code == 0 and shown.startswith(f"{out}: ") and shown.strip().endswith(" test") and notes.count("\n") == 1
+    kept = [len(file.read_text().splitlines()) for file in out.glob("*.jsonl")]
+    assert len(kept) == 3 and sum(kept) == 30
+    code, shown, notes = run("describe", "languages", out, "--plot", tmp_path / "new" / "owls.png")
+    assert code == 0 and "the owl number" in shown and "validation" in shown and "tokens" in shown
+    assert (tmp_path / "new" / "owls.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("prepare", "genre", "x", "--out", "new"), "no corpus 'genre'"),
+        (("prepare", "emoji", "none.jsonl", "--out", "new"), "cannot read none.jsonl: No such file"),
+        (("prepare", "emoji", "x.jsonl", "--out", "new", "--lines", "9"), "emoji has no option lines in prepare"),
+        (("prepare", "genres", "x", "--out", "."), "exists already"),
+        (("describe", "personal", "--language", "pt"), "personal has no option language in load"),
+        (("describe", "emoji", "none.jsonl"), "cannot read none.jsonl: No such file"),
+    ],
+)
+def test_a_corpus_that_cannot_be_had(run, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments)
+    assert code == 2 and out == "" and message in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_show_brackets_and_colons_as_they_are(capsys):
+    cli.show_tables({"openings": [{"opening": "[bold] :smile:", "rows": 1234}]})
+    out = capsys.readouterr().out
+    assert "[bold] :smile:" in out and "1,234" in out

@@ -120,3 +120,30 @@ def test_given_axes_are_drawn_on(draw, data):
 def test_save_writes_a_whole_png(tmp_path):
     path = plots.save(plots.score_bars(TABLE)[0].figure, tmp_path / "new" / "scores.png")
     assert path.read_bytes().startswith(b"\x89PNG") and [file.name for file in path.parent.iterdir()] == ["scores.png"]
+
+
+def test_length_histogram_compares_groups_of_any_size():
+    axes = plots.length_histogram({"train": [3, 3, 4, 5], "test": [5], "validation": []})
+    outlines = {patch.get_label(): patch.get_data() for patch in axes.patches}
+    assert outlines["train (4)"].values.tolist() == [50, 25, 25] and outlines["test (1)"].values.tolist() == [0, 0, 100]
+    assert outlines["train (4)"].edges.tolist() == [2.5, 3.5, 4.5, 5.5] and len(outlines) == 2
+    axes = plots.length_histogram({"train": [0, 299]})  # ten words to a bin
+    assert np.diff(axes.patches[0].get_data().edges).tolist() == [10] * 30
+    with pytest.raises(UserError, match="no lengths to draw"):
+        plots.length_histogram({"train": []})
+
+
+def test_opening_bars_draw_the_most_frequent_first():
+    given = Figure().add_subplot()
+    axes = plots.opening_bars({"one day a": 2, "once upon a": 5, "era uma vez": 1}, given, most=2)
+    assert axes is given and [bar.get_width() for bar in axes.patches] == [5, 2]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["once upon a", "one day a"]
+    with pytest.raises(UserError, match="no openings"):
+        plots.opening_bars({})
+
+
+def test_openings_that_no_font_draws_are_numbered(monkeypatch, tmp_path):
+    monkeypatch.setattr(plots.font_manager, "get_font_names", lambda: ["DejaVu Sans", "DejaVu Serif"])
+    axes = plots.opening_bars({"era uma vez": 3, "从前有一": 2, "むかし、": 1})
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["era uma vez", "no. 2", "no. 3"]
+    plots.save(axes.figure, tmp_path / "a.png")

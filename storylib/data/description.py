@@ -161,9 +161,9 @@ def are_labels(cells: Sequence) -> bool:
     """Whether the cells name kinds of rows: two rows of a kind on average, or more; of numbers few, or they measure."""
     if any(isinstance(cell, list | dict) for cell in cells):
         return False
-    kinds = set(cells)
+    kinds = set(cells) - {"", None}
     measured = len(kinds) > MOST and any(isinstance(kind, int | float) for kind in kinds)
-    return 2 * len(kinds) <= len(cells) and not measured
+    return 0 < 2 * len(kinds) <= len(cells) and not measured
 
 
 def size_row(part: Part) -> dict:
