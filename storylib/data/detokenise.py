@@ -41,8 +41,8 @@ def restore(text: str) -> str:
 
     Quotation marks come out straight, two hyphens as a dash; other text that was never taken apart stays as it is.
 
-    >>> print(restore("`` I ca n't stay , '' she said . <newline> `` You 're gon na be late -- are n't you ( again ) ? ''"))
-    "I can't stay," she said.
+    >>> print(restore("`` I ca n't , '' she said . <newline> `` You 're gon na be late -- are n't you ( again ) ? ''"))
+    "I can't," she said.
     "You're gonna be late—aren't you (again)?"
     >>> print(restore("*What was that ? * All the dogs ' bowls , $ 400 worth , were gone by 5 o'clock ..."))
     *What was that?* All the dogs' bowls, $400 worth, were gone by 5 o'clock...
@@ -50,7 +50,7 @@ def restore(text: str) -> str:
     if "&" in text:
         text = ENTITY.sub(lambda entity: ENTITIES.get(entity[1].lower(), " "), text)
     text = "\n".join([line.strip() for line in text.split("<newline>")])
-    text = SMILEY.sub(lambda smiley: " " + join(smiley), straight(text))
+    text = SMILEY.sub(join, straight(text))
     text = CUT.sub("", text)
     if "' " in text or "'\n" in text:
         text = substitute(text, APOSTROPHES)

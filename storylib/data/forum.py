@@ -36,13 +36,15 @@ BEGINS = re.compile(
     re.IGNORECASE,
 )
 SAYS = re.compile(
-    r"thank(?:s| you)\b.{0,20} for (?:reading|the (?:gold|prompt))|\bmy first (?:post|prompt|story|attempt|time posting)"
-    r"|(?:feedback|criti(?:que|cism))\b.*(?:welcome|appreciated|please)|(?:any|please|welcome).*(?:feedback|criti(?:que|cism))"
+    r"thank(?:s| you)\b.{0,20} for (?:reading|the (?:gold|prompt))"
+    r"|\bmy first (?:post|prompt|story|attempt|time posting)"
+    r"|(?:feedback|criti(?:que|cism))\b.*(?:welcome|appreciated|please)"
+    r"|(?:any|please|welcome).*(?:feedback|criti(?:que|cism))"
     r"|\b(?:this|great|original) (?:prompt|wp)\b|\bwriting ?prompts?\b|\bin the comments\b|\bformatting\b"
     r"|(?:hope|if) you (?:like|enjoy)(?:ed)? (?:this|it|my|reading)",
     re.IGNORECASE,
 )
-LONGEST_NOTE = 60  # words
+LONGEST_NOTE = 500  # characters
 
 
 def split_tag(prompt: str) -> tuple[str, str]:
@@ -87,6 +89,8 @@ def strip_notes(story: str) -> str:
     >>> strip_notes("He won.\\n\\n-----\\nEdit: spelling\\n[More](http://a.b/c) at r/foxtales")
     'He won.'
     """
+    if "^" in story or "\\" in story:
+        story = RAISED.sub("", story)
     lines = [bare(line) for line in story.split("\n")]
     first, last = 0, len(lines)
     while first < last and is_note(lines[last - 1]):
@@ -96,7 +100,7 @@ def strip_notes(story: str) -> str:
     text = "\n".join(lines[first:last])
     if "//" in text or "www." in text:
         text = ADDRESS.sub("", LINK.sub(r"\1", text))
-    return RAISED.sub("", text) if "^" in text or "\\" in text else text
+    return text
 
 
 def bare(line: str) -> str:
@@ -110,6 +114,6 @@ def is_note(line: str) -> bool:
     """Whether a line at either end of a post is none of its story."""
     if line in ("", "***"):
         return True
-    if line.count(" ") >= LONGEST_NOTE:
+    if len(line) > LONGEST_NOTE:
         return False
     return bool(BEGINS.match(line) or '"' not in line and (HOLDS.search(line) or SAYS.search(line)))

@@ -47,16 +47,15 @@ def by_rules(premise: str, story: str) -> dict[str, str]:
         else the kind said most often in the story, at least twice and with an article; else the name said most often.
     setting: the first known place of the premise that is not part of a person's name ("the lighthouse keeper"),
         likewise; else the place said most often in the story.
-    traits: the two of 28 whose words are most often in the premise (which counts twice) and the story; one in the story
+    traits: the two of 30 whose words are most often in the premise (which counts twice) and the story; one in the story
         alone needs two.
     plot, tone, arc: of the 21, 7 and 7 that are listed, the one with the most different words in the premise (twice)
-        and the story, at least two and a quarter more than the next; else "". Words know little of tones and arcs: take
-        these for hints.
+        and the story: at least two, and 1.25 times as many as the next. Take tone and arc for hints: on the shipped
+        stories these are right no more often than by chance.
 
-    >>> by_rules("A brave knight guards a ruined castle on Mars.", "")["character"]
-    'a knight'
-    >>> by_rules("A brave knight guards a ruined castle on Mars.", "")["setting"]
-    'a ruined castle'
+    >>> wishes = by_rules("A brave knight guards a ruined castle on Mars.", "It was brave of him.")
+    >>> wishes["character"], wishes["traits"], wishes["setting"], wishes["plot"]
+    ('a knight', 'brave', 'a ruined castle', '')
     """
     said, told = count_words(premise), count_words(story)
     tokens, scores = WORD.findall(premise), score(said, told)
@@ -95,13 +94,15 @@ def setting(tokens: list[str], story: str, told: Counter[str]) -> str:
 def first_phrase(tokens: list[str], heads: frozenset[str], not_before: frozenset[str] = frozenset()) -> str:
     """The first of the heads in a premise, with up to three words between it and its article; "" for none.
 
-    A head before another one, or before a word of `not_before`, only describes that: "a castle school".
+    A head before another one, or before a word of `not_before`, only describes that: "a castle school". In "a knight
+    guards" the second is a verb.
     """
     lowered = [token.lower() for token in tokens] + [""]
     if heads.isdisjoint(lowered):
         return ""
     for place, head in enumerate(lowered[:-1]):
-        if head in heads and not (lowered[place + 1] in heads or lowered[place + 1] in not_before):
+        following = lowered[place + 1]
+        if head in heads and not (following in not_before or following in heads and not is_plural(following)):
             start = place
             while start > max(0, place - 4) and lowered[start - 1] not in BARRIERS and lowered[start - 1][0].isalnum():
                 start -= 1
@@ -117,9 +118,13 @@ def with_article(words: list[str], determiner: str = "") -> str:
     phrase, head = " ".join(words), words[-1]
     if determiner in NUMBERS or determiner == "the":
         return f"{determiner} {phrase}"
-    if head.endswith(("men", "children")) or head.endswith("s") and not head.endswith(("ss", "us")):
+    if is_plural(head):
         return phrase
     return f"{'an' if phrase.lower().startswith(('a', 'e', 'i', 'o', 'u', '8', '11', '18')) else 'a'} {phrase}"
+
+
+def is_plural(word: str) -> bool:
+    return word.endswith(("men", "children")) or word.endswith("s") and not word.endswith(("ss", "us"))
 
 
 def most_said(heads: frozenset[str], story: str, told: Counter[str]) -> str:
