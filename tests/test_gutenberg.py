@@ -2,7 +2,7 @@
 
 import pytest
 
-from storylib.data.gutenberg import LARGEST, decode, read_raw, strip
+from storylib.data.gutenberg import decode, read_raw, strip
 from storylib.data.tales import read_book
 from storylib.errors import UserError
 
@@ -99,6 +99,7 @@ def test_without_markers_nothing_told_is_lost(tmp_path):
         (b"Character set encoding: ISO-8859-1\r\n\r\nna\xefve", "naïve"),
         (b"Character set encoding: ISO Latin-1\n\n\x93na\xefve\x94", "“naïve”"),  # called Latin-1, with Windows' quotes
         (b"Character set encoding: ASCII\n\nna\xefve", "naïve"),
+        (b"Character set encoding: hex\n\nna\xefve", "naïve"),
         (b"na\xefve", "naïve"),
         (b"Character set encoding: MacRoman\n\nna\x95ve", "naïve"),
         (b"Character set encoding: UTF-9\n\nna\xc3\xafve\x1a", "naïve\x1a"),  # says one book; it means UTF-8
@@ -347,12 +348,25 @@ def test_a_story_alone(tmp_path):
         (" \r\n", "is empty"),
         ("* * *\n\n[Illustration]\n", "has no tale in it: no paragraph"),
         ("CONTENTS\n\nThe Fox 1\nThe Bear 2\n", "has no tale in it: nothing but"),
-        ("x" * (LARGEST + 1), "has 32 MiB, and a book a few"),
     ],
 )
 def test_no_book(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         read_book(book(tmp_path, text))
+
+
+def test_200_mb_on_one_line(tmp_path):
+    path = tmp_path / "long.txt"
+    with path.open("wb") as file:
+        file.truncate(200 * 2**20)
+    with pytest.raises(UserError, match="long.txt has 200 MiB, and a book a few; give each book a file of its own"):
+        read_book(path)
+
+
+def test_a_book_that_has_lost_its_line_ends(tmp_path):
+    (tale,) = read_book(book(tmp_path, "The fox ran on. " * 100_000, "the_fox.txt")).tales
+    assert tale.title == "the fox" and tale.text.split() == ["The", "fox", "ran", "on."] * 100_000
+    assert max(len(paragraph.ends) for section in tale.sections for paragraph in section) == 500
 
 
 def test_no_file(tmp_path):

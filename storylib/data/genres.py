@@ -122,6 +122,8 @@ def prepare(source: Path, out: Path, *, lines: int = LINES) -> Report:
     """
     if lines < 2:
         raise UserError(f"lines={lines} is too few for a row; 50 is usual")
+    if out.exists():
+        raise UserError(f"{out} exists already; choose another folder, or remove it first")
     if str(source) == "gutenberg" and not source.exists():
         from storylib.data.download import download
 
@@ -130,12 +132,10 @@ def prepare(source: Path, out: Path, *, lines: int = LINES) -> Report:
     tales = [(genre, book, tale) for genre, book in books for tale in book.tales]
     repeats = near_duplicates([tale.text for _, _, tale in tales])
     splits = {split: [] for split in SPLITS}
-    for index, (genre, book, tale) in enumerate(tales):
-        if index not in repeats:
-            splits["train" if book.novel else split_of(f"{book.title}/{tale.title}")] += rows_of(
-                genre, book, tale, lines
-            )
     kept = [tales[index] for index in range(len(tales)) if index not in repeats]
+    for genre, book, tale in kept:
+        split = "train" if book.novel else split_of(f"{book.title}/{tale.title}")
+        splits[split] += rows_of(genre, book, tale, lines)
     rows = write_corpus(out, splits, card(kept, splits, lines))
     return Report(rows, [*marker_notes(books), *repeat_notes(tales, repeats)])
 
@@ -191,12 +191,13 @@ def cut(section: Sequence[Paragraph], size: int) -> tuple[list[Paragraph], list[
     The row ends, the nearest to the length aimed at, with a paragraph that comes to an end itself; or with a sentence;
     or with a paragraph that leaves off (`he said:`); or with a line.
     """
-    total = span(section)
+    total = span(section[: size * size])  # of a longer section the rest is no matter
     if total <= size:
         return list(section), []
     aim = total / math.ceil(total / size)  # so that the last row is no stump
-    used = [0, *accumulate(len(paragraph.ends) + 1 for paragraph in section[:-1])]  # lines in front of each paragraph
-    ends = [(used[i] + len(paragraph.ends), i, len(paragraph.text)) for i, paragraph in enumerate(section)]
+    front = section[:size]
+    used = [0, *accumulate(len(paragraph.ends) + 1 for paragraph in front[:-1])]  # lines in front of each paragraph
+    ends = [(used[i] + len(paragraph.ends), i, len(paragraph.text)) for i, paragraph in enumerate(front)]
 
     def nearest(choices: Iterable[tuple[int, int, int]]) -> tuple[int, int, int] | None:
         """Of lines, paragraph and place in its text; None where nothing is near. Too short is the worse fault."""

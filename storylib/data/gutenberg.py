@@ -13,9 +13,10 @@ from pathlib import Path
 
 from storylib.errors import UserError
 
-LARGEST = 32 * 2**20  # bytes: the longest novels have 4 MB
+LARGEST = 16 * 2**20  # bytes: the longest novels have 4 MB
 LONG_LINE = 200  # characters: nobody wraps there, so such a line is a whole paragraph
 WIDTH = 72  # of a line of a book
+LONGEST_BLOCK = 500  # lines of a paragraph: a book that has lost its line ends is cut here
 CREDITED = 12  # blocks at the top among which the makers of a file are named
 
 # Encoding
@@ -120,6 +121,7 @@ def decode(raw: bytes, path: Path) -> str:
     if control := CONTROL.search(raw):
         advice = "is it UTF-16, or no text? save it as UTF-8"
         raise UserError(f"{path} has a control byte 0x{raw[control.start()]:02x} at offset {control.start()}; {advice}")
+    encoding = "utf-8"
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -127,13 +129,14 @@ def decode(raw: bytes, path: Path) -> str:
     found = DECLARED.search(raw[:10_000])
     declared = charset(found[1].decode("ascii").strip()) if found else None
     if declared != "utf-8" and raw[: failed.start].isascii():  # else it is UTF-8 with a bad byte in it
+        # cp1252: what calls itself Latin-1 has Windows' quotes and dashes where Latin-1 has nothing
+        encoding = "cp1252" if declared in (None, "ascii", "iso8859-1") else declared
         try:
-            # cp1252: what calls itself Latin-1 has Windows' quotes and dashes where Latin-1 has nothing
-            return raw.decode("cp1252" if declared in (None, "ascii", "iso8859-1") else declared)
+            return raw.decode(encoding)
         except UnicodeDecodeError as error:
             failed = error
     place = f"byte 0x{raw[failed.start]:02x} at offset {failed.start}"
-    raise UserError(f"{path} is not {failed.encoding} at {place}; save it as UTF-8")
+    raise UserError(f"{path} is not {encoding} at {place}; save it as UTF-8")
 
 
 def charset(name: str) -> str | None:
@@ -142,9 +145,11 @@ def charset(name: str) -> str | None:
     >>> charset("ISO Latin-1"), charset("Unicode UTF-8"), charset("UTF-9")
     ('iso8859-1', 'utf-8', None)
     """
+    name = re.sub(r"^(?:iso|unicode) (?=latin|utf)", "", name.lower())
     try:
-        return codecs.lookup(re.sub(r"^(?:iso|unicode) (?=latin|utf)", "", name.lower())).name
-    except LookupError:
+        b"    ".decode(name)  # refuses what is no encoding of text, such as "hex"
+        return codecs.lookup(name).name
+    except (LookupError, UnicodeError):
         return None
 
 
@@ -193,8 +198,10 @@ def raw_blocks(lines: list[str]) -> Iterator[Block]:
             yield Block(tuple(block), gap)
             gap, block = int(bool(first)), []
         if alone:
-            yield Block(tuple(wrap(line)), max(gap, 1))
-            gap = 1
+            wrapped = wrap(line)
+            for start in range(0, len(wrapped), LONGEST_BLOCK):
+                yield Block(tuple(wrapped[start : start + LONGEST_BLOCK]), max(gap, 1))
+                gap = 1
         elif line.strip():
             block.append(line)
         else:

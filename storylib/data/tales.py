@@ -89,13 +89,15 @@ class Book:
 
 def read_book(path: Path) -> Book:
     """The tales of a raw file. Raises UserError for a file without any, and what `gutenberg.read_raw` raises."""
+    path = Path(path)
     raw = read_raw(path)
     entry, found = BY_NUMBER.get(raw.number), raw.blocks
     if entry and entry.until:
         found = tuple(takewhile(lambda block: not block.text.startswith(entry.until), found))
     if not found:
         raise UserError(f"{path} has no tale in it: no paragraph between its header and its trailer")
-    title = capitalised(tidy(entry.title if entry else raw.title or found[0].heading)[:LONGEST_TITLE])
+    named = found[0].heading if is_title(found[0]) else path.stem.replace("_", " ")
+    title = capitalised(tidy(entry.title if entry else raw.title or named)[:LONGEST_TITLE])
     told = tales(found, title, novel=bool(entry and entry.novel))
     if not told:
         raise UserError(f"{path} has no tale in it: nothing but headings, contents and notes")
@@ -159,7 +161,8 @@ def sections(part: Sequence[Block], title: bool = False) -> Iterator[Section]:
         name = block.heading
         if THE_END.fullmatch(block.text) and index >= len(part) / 2:
             break
-        if is_heading(block) or NOT_TOLD.fullmatch(name):
+        apart = block.gap > 1 or head or name.lower().startswith("footnote")
+        if is_heading(block) or apart and NOT_TOLD.fullmatch(name):
             if prose:
                 yield tuple(prose)
             prose, head, title = [], True, False
