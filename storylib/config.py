@@ -1,6 +1,6 @@
 """Settings are data: frozen dataclasses for each step, checked where they are made."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from storylib.errors import UserError
@@ -94,17 +94,26 @@ class GenerationSettings:
 class Recipe:
     """One experiment: a corpus, a base, and how the one is taught to the other."""
 
-    name: str
+    name: str  # job/profile
     corpus: str  # a name that storylib.data.load knows
-    data: dict[str, str | bool]  # its options
+    data: dict[str, str | bool | int] = field(default_factory=dict)  # its options
     base: str  # a folder or a Hub name
-    lora: LoraSettings
+    lora: LoraSettings | None  # None trains all weights
     train: TrainSettings
-    generate: GenerationSettings
+    generate: GenerationSettings = GenerationSettings()
     four_bit: bool = True  # base in NF4 with double quantisation (Dettmers et al. 2023, arXiv 2305.14314)
+
+    def __post_init__(self) -> None:
+        if self.four_bit and self.lora is None:
+            raise UserError(f"{self.name}: weights in 4 bits cannot be trained; set lora, or four_bit=False")
 
 
 EMBEDDED_BASE = "data/base_model"
+LLAMA2 = "meta-llama/Llama-2-7b-hf"
+QWEN = "Qwen/Qwen2.5-7B"  # Apache-2.0, nothing to ask for; it reads Chinese, Portuguese and Japanese
+TINY_LLAMA = "nickypro/tinyllama-42M"  # 42 M parameters, English TinyStories only
+
+# -- emojis ------------------------------------------------------------------------------------------------------------
 
 EMOJI = Recipe(
     name="emoji/cpu",
@@ -113,7 +122,6 @@ EMOJI = Recipe(
     base=EMBEDDED_BASE,
     lora=LoraSettings(rank=64, alpha=64, names=True),
     train=TrainSettings(epochs=4.5, learning_rate=3e-3, evaluations=3),
-    generate=GenerationSettings(),
 )
 
 # The prompt of the 2023 system: three emojis and not a word, so that their meaning must be learnt from the stories.
@@ -137,7 +145,126 @@ EMOJI_LLAMA2 = Recipe(
     generate=GenerationSettings(temperature=1.0, top_p=1.0, top_k=10),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (EMOJI, EMOJI_ALONE, EMOJI_LLAMA2)}
+# What serves better on a T4: an open base, a rate that falls, names beside the emojis.
+T4_TRAIN = TrainSettings(
+    epochs=2, batch_size=4, accumulate=4, schedule="cosine", max_grad_norm=0.3, optimizer="paged_adamw_8bit"
+)
+EMOJI_T4 = Recipe(
+    name="emoji/t4",
+    corpus="emoji",
+    data={"level": "rich"},
+    base=QWEN,
+    lora=LoraSettings(rank=16, alpha=32, dropout=0.05),
+    train=T4_TRAIN,
+)
+
+# -- genres ------------------------------------------------------------------------------------------------------------
+
+GENRE = Recipe(
+    name="genre/cpu",
+    corpus="genres",
+    data={"lines": 20},  # the embedded base's window holds no 50
+    base=EMBEDDED_BASE,
+    lora=LoraSettings(rank=64, alpha=64),
+    train=TrainSettings(epochs=4, batch_size=8, learning_rate=2e-3, evaluations=2),
+    generate=GenerationSettings(repetition_penalty=1.1),
+)
+GENRE_FALCON = Recipe(
+    name="genre/falcon-7b",
+    corpus="genres",
+    data={"source": "gutenberg"},
+    base="tiiuae/falcon-7b-instruct",
+    lora=LoraSettings(rank=16, alpha=32, dropout=0.05, targets=("query_key_value",)),
+    train=TrainSettings(
+        epochs=1, batch_size=1, accumulate=8, window=1024, schedule="constant", optimizer="paged_adamw_8bit"
+    ),
+)
+GENRE_LLAMA2 = replace(
+    GENRE_FALCON,
+    name="genre/llama2-7b",
+    base=LLAMA2,
+    lora=LoraSettings(rank=16, alpha=32, dropout=0.05, targets=("q_proj", "v_proj")),
+)
+GENRE_T4 = replace(
+    GENRE_FALCON,
+    name="genre/t4",
+    base=QWEN,
+    lora=LoraSettings(rank=16, alpha=32, dropout=0.05),
+    train=replace(T4_TRAIN, batch_size=1, accumulate=16, window=1024),
+)
+
+# -- wishes ------------------------------------------------------------------------------------------------------------
+
+PERSONAL = Recipe(
+    name="personal/cpu",
+    corpus="personal",
+    base=EMBEDDED_BASE,
+    lora=LoraSettings(rank=64, alpha=64),
+    train=TrainSettings(epochs=3, batch_size=8, learning_rate=2e-3, evaluations=2),
+    generate=GenerationSettings(max_new_tokens=300, repetition_penalty=1.1),
+)
+PERSONAL_LLAMA2 = Recipe(
+    name="personal/llama2-7b",
+    corpus="personal",
+    base=LLAMA2,
+    lora=LoraSettings(rank=16, alpha=32, dropout=0.05),
+    train=TrainSettings(
+        epochs=1, batch_size=1, accumulate=16, window=1024, schedule="cosine", optimizer="paged_adamw_8bit"
+    ),
+    generate=GenerationSettings(max_new_tokens=500),
+)
+PERSONAL_MISTRAL = replace(PERSONAL_LLAMA2, name="personal/mistral-7b", base="mistralai/Mistral-7B-v0.1")
+PERSONAL_GPT2 = replace(PERSONAL_LLAMA2, name="personal/gpt2", base="openai-community/gpt2", four_bit=False)
+PERSONAL_T4 = replace(PERSONAL_LLAMA2, name="personal/t4", base=QWEN, train=replace(PERSONAL_LLAMA2.train, epochs=2))
+
+# -- languages ---------------------------------------------------------------------------------------------------------
+
+
+def language(name: str, code: str, epochs: float, rate: float) -> Recipe:
+    """All weights of the 42 M base trained on stories of one language, as the 2024 system ran it."""
+    return Recipe(
+        name=f"language/{name}",
+        corpus="languages",
+        data={"language": code},
+        base=TINY_LLAMA,
+        lora=None,
+        train=TrainSettings(epochs=epochs, batch_size=32, learning_rate=rate),
+        four_bit=False,
+    )
+
+
+def on_cpu(code: str) -> tuple[Recipe, Recipe]:
+    """All weights of the embedded base, and LoRA with embeddings for the tokens it has never seen."""
+    full = replace(
+        language(f"{code}-cpu", code, 8, 1e-3),
+        base=EMBEDDED_BASE,
+        train=TrainSettings(epochs=8, batch_size=16, learning_rate=1e-3, evaluations=4),
+    )
+    lora = LoraSettings(rank=64, alpha=64)
+    return full, replace(full, name=f"language/{code}-lora-cpu", lora=lora, four_bit=True)
+
+
+LANGUAGES = (
+    language("zh", "zh", 8, 1e-4),
+    language("zh-slow-8", "zh", 8, 3e-5),  # the control: not enough
+    language("zh-slow-16", "zh", 16, 3e-5),
+    language("pt", "pt", 8, 1e-4),
+    language("ja", "ja", 90, 3e-5),
+    language("ja-300", "ja", 300, 3e-5),
+    *on_cpu("zh"),
+    *on_cpu("pt"),
+    *on_cpu("ja"),
+)
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        *(EMOJI, EMOJI_ALONE, EMOJI_LLAMA2, EMOJI_T4),
+        *(GENRE, GENRE_FALCON, GENRE_LLAMA2, GENRE_T4),
+        *(PERSONAL, PERSONAL_LLAMA2, PERSONAL_MISTRAL, PERSONAL_GPT2, PERSONAL_T4),
+        *LANGUAGES,
+    )
+}
 
 
 def recipe(name: str) -> Recipe:
