@@ -15,10 +15,11 @@ from storylib.emoji import name, three
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.prompts import emoji_prompt
+from storylib.runs import runs_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 SHIPPED_ADAPTER = DATA / "adapters" / "emoji"
-RUNS = Path("runs")
+RUNS = runs_folder()
 
 
 @app.callback()
@@ -53,12 +54,14 @@ def tell(
 @app.command()
 def finetune(
     recipe: Annotated[str, typer.Argument(help="A recipe such as emoji/cpu, or its job: emoji.")],
-    out: Annotated[Path | None, typer.Option(help="The run's folder; new or, with --resume, unfinished.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The run's folder, new or with this very run unfinished.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Another number of passes over the stories.")] = None,
     data: Annotated[str | None, typer.Option(help="Your own JSONL, CSV or folder, or a Hub data set.")] = None,
 ) -> None:
-    """Teach a base model a corpus with 4-bit LoRA; the adapter, log, samples and plot land in one folder."""
+    """Teach a base model a corpus with 4-bit LoRA; the adapter, log, samples and plot land in one folder.
+
+    A run that was cut off goes on from its last checkpoint when the same command is given again.
+    """
     chosen = config.recipe(recipe)
     if epochs is not None:
         chosen = replace(chosen, train=replace(chosen.train, epochs=epochs))
@@ -66,18 +69,19 @@ def finetune(
         chosen = replace(chosen, data=chosen.data | {"source": data})
     out = out or RUNS / chosen.name.replace("/", "-")
     from storylib import plots
-    from storylib.training import Interrupted, finetune
+    from storylib.parallel import processes
+    from storylib.training import finetune
 
     try:
-        trained = finetune(chosen, out, resume=resume)
+        trained = finetune(chosen, out, say=say)
     except KeyboardInterrupt as stop:  # said here: typer would end without a word
-        begun = isinstance(stop, Interrupted) or (out / "run.json").exists()
-        again = [word for word in sys.argv[1:] if word != "--resume"] + ["--resume"] * begun
         say(str(stop) or "stopped at once; what was saved before is kept")
-        say(f"go on with: python -m storylib {shlex.join(again)}")
+        say(f"go on with: python -m storylib {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
+    if not processes().is_main_process:
+        return
     plots.save(plots.training_curve(trained.log)[0].figure, out / "training.png")
-    say(f"adapter: {trained.run.adapter}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
+    say(f"{trained.run.result.name}: {trained.run.result}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
 
 
 @app.command()

@@ -12,19 +12,23 @@ from transformers import TrainerCallback
 from storylib.config import GenerationSettings
 from storylib.errors import UserError
 from storylib.generation import generate
+from storylib.parallel import any_of_them
 from storylib.runs import Run
 
 LOGGED = ("loss", "grad_norm", "learning_rate", "eval_loss")
+OVERFLOWS = 25  # fp16 steps in a row that may be skipped: the scale falls from 2^16 to below 1 by then
 
 
 class LogSteps(TrainerCallback):
     """Appends each step's numbers to the run's log, moves the progress bar, stops at the first that is not finite."""
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        self.run, self.overflows = run, 0
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", desc="fine-tuning")
+        main = state.is_world_process_zero
+        bar = {"total": state.max_steps, "initial": state.global_step, "unit": "step", "disable": not main}
+        self.bar = tqdm(desc="fine-tuning", **bar)
         self.tokens = 0
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
@@ -38,15 +42,23 @@ class LogSteps(TrainerCallback):
             row["tokens_per_second"], self.tokens = round(new / seconds, 1), logs["num_tokens"]  # padding not counted
             self.bar.set_postfix(loss=f"{row['loss']:.2f}")
             self.bar.update(state.global_step - self.bar.n)
-        if len(row) > 2:
+        if len(row) > 2 and state.is_world_process_zero:
             append(self.run.log, row)
-        # In fp16 an overflowing gradient is part of the game: the scaler skips the step and lowers its scale.
-        for key in ("loss",) if args.fp16 else ("loss", "grad_norm"):
-            if not math.isfinite(row.get(key, 0.0)):
-                raise UserError(
-                    f"{key} is {row[key]} at step {state.global_step}: training stopped, nothing more was saved; "
-                    f"try a lower learning rate than {args.learning_rate:g}"
-                )
+        self.refuse_broken(row, args)
+
+    def refuse_broken(self, row: dict[str, float], args) -> None:
+        """UserError at the first number that is not finite, before the state it belongs to is saved."""
+        broken = [key for key in ("loss", "grad_norm", "eval_loss") if not math.isfinite(row.get(key, 0.0))]
+        if args.fp16 and broken == ["grad_norm"] and self.overflows < OVERFLOWS:
+            self.overflows += 1  # part of the game: the scaler skips the step and halves its scale
+        elif broken:
+            self.bar.close()
+            raise UserError(
+                f"{broken[0]} is {row[broken[0]]} at step {row['step']}: training stopped, and the checkpoint before "
+                f"it is kept; train anew in another folder with a lower learning rate than {args.learning_rate:g}"
+            )
+        elif "grad_norm" in row:
+            self.overflows = 0
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
@@ -59,11 +71,12 @@ class TellSamples(TrainerCallback):
         self.run, self.tokenizer, self.prompts, self.settings, self.seed = run, tokenizer, prompts, settings, seed
 
     def on_train_begin(self, args, state, control, model, **kwargs) -> None:
-        if state.global_step == 0:
+        if state.global_step == 0 and state.is_world_process_zero:
             self.tell(0, model)
 
     def on_evaluate(self, args, state, control, model, **kwargs) -> None:
-        self.tell(state.global_step, model)
+        if state.is_world_process_zero:
+            self.tell(state.global_step, model)
 
     def tell(self, step: int, model) -> None:
         for story in generate(model, self.tokenizer, self.prompts, self.settings, self.seed):
@@ -87,8 +100,26 @@ class StopAtStepEnd(TrainerCallback):
         signal.signal(signal.SIGINT, self.before)
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.stopped = any_of_them(self.stopped)
         if self.stopped:
             control.should_save = control.should_training_stop = True
+
+
+class SaveByTime(TrainerCallback):
+    """Asks for a checkpoint as soon as the last one is `minutes` old."""
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds = 60 * minutes
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.saved = time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if any_of_them(time.monotonic() - self.saved >= self.seconds):
+            control.should_save = True
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        self.saved = time.monotonic()
 
 
 def append(path, row: dict) -> None:

@@ -1,31 +1,40 @@
 """Run one recipe; return its log as plain numbers."""
 
-import errno
-import math
-import random
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from datasets import Dataset, DatasetDict
 from peft import PeftModel
-from safetensors import SafetensorError
-from torch.utils.data import Sampler, SequentialSampler
-from transformers import PreTrainedTokenizerBase, PrinterCallback
-from trl import SFTConfig, SFTTrainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from storylib import data
-from storylib.callbacks import LogSteps, StopAtStepEnd, TellSamples
+from storylib.callbacks import LogSteps, SaveByTime, StopAtStepEnd, TellSamples
+from storylib.checkpoints import full_disk_named, newest_whole, refuse_broken, step_of
 from storylib.config import Recipe
 from storylib.errors import UserError
 from storylib.files import atomic_folder, read_log, trim_log
-from storylib.models import attach_lora, load_base, load_tokenizer, trainable_in_fp32, weights_hash
+from storylib.models import attach_lora, load_base, load_tokenizer, weights_hash
+from storylib.parallel import as_main_says, processes
 from storylib.prompts import known_emojis
 from storylib.runs import Run, describe, text_hash
-from storylib.runtime import compute_dtype, device
+from storylib.trainer import LengthGrouped, story_trainer
+from storylib.window import fit
+
+__all__ = [
+    "Interrupted",
+    "LengthGrouped",
+    "Trained",
+    "finetune",
+    "full_disk_named",
+    "save_adapter",
+    "story_trainer",
+    "train_on",
+]
+
+HELD_OUT = 500  # stories that the held-out loss is taken on, at most
 
 
 class Interrupted(KeyboardInterrupt):
@@ -40,101 +49,70 @@ class Trained:
     log: list[dict[str, float]]
 
 
-class LengthGrouped(Sampler[int]):
-    """Each epoch's own shuffle, with rows of like lengths in one batch; the same again for the same seed and epoch.
-
-    The trainer's own length grouping draws from the global generator, so a run that is resumed within an epoch would go
-    on in another order.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self.seed}-{self.epoch}")
-        shuffled = rng.sample(range(len(self)), len(self))
-        cut = len(self) % self.batch_size  # the small last batch: any rows, or it would always be the longest story
-        rows = sorted(shuffled[cut:], key=lambda row: self.lengths[row] // 8)  # tokens; shuffled within a length
-        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
-        rng.shuffle(batches)
-        return iter([row for batch in batches for row in batch] + shuffled[:cut])
-
-
-class StoryTrainer(SFTTrainer):
-    """TRL's trainer, with batches of like lengths in an order that a resumed run keeps."""
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        lengths = [len(ids) for ids in (train_dataset or self.train_dataset)["input_ids"]]
-        together = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGrouped(lengths, together, self.args.seed)
-
-    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sampler[int]:
-        return SequentialSampler(eval_dataset)
-
-
 def finetune(
     recipe: Recipe,
     out: Path,
     dataset: DatasetDict | None = None,
-    resume: bool = False,
     samples: int = 3,
+    minutes: float = 10.0,
+    say: Callable[[str], None] = print,
 ) -> Trained:
     """Teach `recipe.base` the stories of `dataset` (by default the recipe's own corpus) in folder `out`.
 
-    The adapter, in PEFT's format, lies in `out/adapter` only once it is whole. `samples` prompts are told before,
-    during and after. Raises UserError for a folder that holds another run, rows that don't fit the window, or a loss
-    that is not finite; OSError for a full disk; Interrupted after Ctrl-C.
+    What was trained lies in `out/adapter`, in PEFT's format, or in `out/model` where all weights were, only once it is
+    whole. `samples` prompts are told before, during and after. A checkpoint is kept at each evaluation and every few
+    `minutes`. A call that was cut off, made again, goes on from there and ends as if nothing had happened; a finished
+    run is returned as it is.
+
+    Raises UserError for a folder that holds another run or has one at work in it, rows that don't fit the window, or a
+    loss that is not finite; OSError for a full disk; Interrupted after Ctrl-C.
     """
-    run = Run(Path(out))
+    run, state = Run(Path(out)), processes()
+    say = state.on_main_process(say)
     dataset = dataset or data.load(recipe.corpus, **recipe.data)
     tokenizer = load_tokenizer(recipe.base)
-    train = fitting(dataset["train"], tokenizer, recipe.train.window)
-    hashes = {"data": text_hash([*train["prompt"], *train["completion"]]), "base": weights_hash(recipe.base)}
+    with state.main_process_first():
+        train, held_out = rows_of(dataset, tokenizer, recipe.train.window, say)
+    texts = (text for rows in (train, held_out) for column in ("prompt", "completion") for text in rows[column])
     emojis = known_emojis(dataset["train"])
-    card = describe(recipe, hashes, emojis)
-    run.check(card, resume)
-    torch.manual_seed(recipe.train.seed)
-    tokens = name_tokens(tokenizer, emojis) if recipe.lora.names else []
-    model = attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora, tokens)
-    run.start(card)
-    trainer = story_trainer(recipe, run, model, tokenizer, train, dataset["test"])
-    trainer.add_callback(LogSteps(run))
-    if prompts := list(dict.fromkeys(dataset["test"]["prompt"]))[:samples]:
-        trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
-    with full_disk_named(run.folder):
-        train_on(trainer, run)
-        save_adapter(run, model, tokenizer, recipe.base)
+    card = describe(recipe, {"data": text_hash(texts), "base": weights_hash(recipe.base)}, emojis)
+    with run.alone() if state.is_main_process else nullcontext():
+        run.check(card)
+        if run.result:
+            say(f"{run.folder} holds this very run, finished; to train anew choose another folder, or remove it")
+            return Trained(run, read_log(run.log))
+        torch.manual_seed(recipe.train.seed)
+        model = load_model(recipe, tokenizer, emojis)
+        run.start(card)
+        trainer = story_trainer(recipe, run, model, tokenizer, train, held_out)
+        trainer.add_callback(LogSteps(run))
+        if prompts := list(dict.fromkeys(held_out["prompt"]))[:samples]:
+            trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
+        with full_disk_named(run.folder):
+            train_on(trainer, run, minutes, say)
+            save(run, model, tokenizer, recipe.base)
     return Trained(run, read_log(run.log))
 
 
-def train_on(trainer: SFTTrainer, run: Run) -> None:
-    """Train from the run's last checkpoint, or from the start; Interrupted after Ctrl-C, with a checkpoint saved."""
-    last = run.last_checkpoint()
-    done = int(last.name.split("-")[1]) if last else 0
-    trim_log(run.log, done)
-    trim_log(run.samples, done if last else -1)
-    with StopAtStepEnd() as stop:
-        trainer.add_callback(stop)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-    if stop.stopped:
-        raise Interrupted(f"stopped at step {trainer.state.global_step}; its state is kept in {run.checkpoints}")
+def rows_of(dataset: DatasetDict, tokenizer, window: int, say: Callable[[str], None]) -> tuple[Dataset, Dataset]:
+    """Rows to train on and rows to take the held-out loss on, within the window; UserError where there are none."""
+    held_out = "validation" if "validation" in dataset else "test"
+    for split in ("train", held_out):
+        if not len(dataset.get(split, ())):
+            raise UserError(f"the {split} split of the corpus has no rows; give it some stories")
+    train, note = fit(dataset["train"], tokenizer, window)
+    if note:
+        say(note)
+    rows = dataset[held_out]
+    return train, fit(rows.select(range(0, len(rows), -(-len(rows) // HELD_OUT))), tokenizer, window)[0]
 
 
-@contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Say that the disk is full where torch and safetensors only say that writing failed."""
-    try:
-        yield
-    except (RuntimeError, SafetensorError) as error:
-        if "os error 28" in str(error) or shutil.disk_usage(folder).free < 2**20:
-            raise OSError(errno.ENOSPC, f"the disk is full; free some and go on with --resume in {folder}") from error
-        raise
+def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -> PreTrainedModel:
+    """The base with new adapters; whole and in fp32, all of it to be trained, by a recipe without LoRA."""
+    if recipe.lora is None:
+        return load_base(recipe.base, four_bit=False).float()
+    tokens = name_tokens(tokenizer, emojis) if recipe.lora.names else []
+    return attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora, tokens)
 
 
 def name_tokens(tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -> list[int]:
@@ -147,69 +125,50 @@ def name_tokens(tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -
     return sorted({tokens[0] for tokens in ids if len(tokens) == 1})
 
 
-def fitting(rows: Dataset, tokenizer: PreTrainedTokenizerBase, window: int) -> Dataset:
-    """The prompt and completion of the rows; UserError where more than 0.5 % would be cut by the window."""
-    if len(rows) == 0:
-        raise UserError("the training split has no rows")
-    texts = [prompt + story for prompt, story in zip(rows["prompt"], rows["completion"], strict=True)]
-    lengths = [len(ids) + 1 for ids in tokenizer(texts).input_ids]  # and EOS
-    cut = sum(length > window for length in lengths)
-    if cut > 0.005 * len(rows):
-        raise UserError(f"{cut} of {len(rows)} rows are longer than the window of {window} tokens; shorten them")
-    return rows.select_columns(["prompt", "completion"])
+def train_on(trainer: Trainer, run: Run, minutes: float = 10.0, say: Callable[[str], None] = print) -> None:
+    """Train from the run's last whole checkpoint, or from the start; Interrupted after Ctrl-C, with one saved."""
+    main = processes().is_main_process
+    last = as_main_says(newest_whole(run.checkpoints, say) if main else None)
+    done = step_of(last) if last else 0
+    if main:
+        trim_log(run.log, done)
+        trim_log(run.samples, done if last else -1)
+    if last:
+        say(f"going on from step {done}")
+    with StopAtStepEnd() as stop:
+        for callback in (stop, SaveByTime(minutes)):
+            trainer.add_callback(callback)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if stop.stopped:
+        raise Interrupted(f"stopped at step {trainer.state.global_step}; its state is kept in {run.checkpoints}")
 
 
-def story_trainer(recipe: Recipe, run: Run, model: PeftModel, tokenizer, train: Dataset, test: Dataset) -> StoryTrainer:
-    """A trainer with loss on the story only, EOS learnt, and precision by machine."""
-    settings = recipe.train
-    steps = math.ceil(math.ceil(len(train) / settings.effective_batch) * settings.epochs)
-    every = max(1, math.ceil(steps / settings.evaluations))
-    args = SFTConfig(
-        output_dir=str(run.checkpoints),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulate,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=round(settings.warmup * steps),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        optim=settings.optimizer,
-        max_length=settings.window,
-        completion_only_loss=True,
-        use_cpu=device().type == "cpu",
-        bf16=compute_dtype() == torch.bfloat16,
-        fp16=compute_dtype() == torch.float16,
-        gradient_checkpointing=device().type == "cuda",
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would replace a NaN by the running mean
-        report_to="none",
-        disable_tqdm=True,  # LogSteps has the one progress bar
-        dataloader_pin_memory=device().type == "cuda",
-        seed=settings.seed,
-    )
-    held_out = test.select_columns(train.column_names)
-    trainer = StoryTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
-    trainer.remove_callback(PrinterCallback)
-    trainable_in_fp32(model)  # the trainer has cast them to bf16
-    return trainer
+def save(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: str) -> None:
+    """What was trained, written by the main process alone."""
+    if processes().is_main_process:
+        save_adapter(run, model, tokenizer, base) if isinstance(model, PeftModel) else save_model(run, model, tokenizer)
+    processes().wait_for_everyone()
 
 
-def save_adapter(run: Run, model: PeftModel, tokenizer, base: str) -> None:
+def save_adapter(run: Run, model: PeftModel, tokenizer: PreTrainedTokenizerBase, base: str) -> None:
     """The adapter, tokenizer and run card in one folder that is moved into place when it is whole."""
-    broken = [name for name, p in model.named_parameters() if p.requires_grad and not torch.isfinite(p).all()]
-    if broken:
-        raise UserError(f"{len(broken)} adapter weights are not finite, the first is {broken[0]}; nothing was saved")
     model.peft_config["default"].base_model_name_or_path = base
-    with atomic_folder(run.adapter) as part:
+    with finished(run.adapter, run, model, tokenizer) as part:
         model.save_pretrained(part, save_embedding_layers=False)
+        (part / "README.md").unlink(missing_ok=True)  # PEFT's blank form
+
+
+def save_model(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """All weights, likewise."""
+    with finished(run.model, run, model, tokenizer) as part:
+        model.save_pretrained(part)
+
+
+@contextmanager
+def finished(folder: Path, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[Path]:
+    """A folder for the weights, with tokenizer and card; UserError where a weight is not finite."""
+    refuse_broken(model, "at the end")
+    with atomic_folder(folder) as part:
+        yield part
         tokenizer.save_pretrained(part)
         (part / "run.json").write_bytes(run.card.read_bytes())
-        (part / "README.md").unlink(missing_ok=True)  # PEFT's blank form

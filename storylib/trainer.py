@@ -1,0 +1,147 @@
+"""The trainer of stories: which rows a step sees, how the held-out loss is taken, and in which precision."""
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+
+import torch
+from accelerate.utils import reduce
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from storylib.checkpoints import SafeCheckpoints
+from storylib.config import Recipe
+from storylib.models import trainable_in_fp32
+from storylib.parallel import processes, shared_out
+from storylib.runs import Run
+from storylib.runtime import compute_dtype, device
+
+
+class LengthGrouped(Sampler[int]):
+    """Each epoch's own shuffle, with rows of like lengths in one batch; the same again for the same seed and epoch.
+
+    The trainer's own length grouping draws from the global generator, so a run that is resumed within an epoch would go
+    on in another order. The order is filled up to a multiple of `whole` with the number behind the last row.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, whole: int = 1) -> None:
+        self.lengths, self.batch_size, self.seed, self.whole, self.epoch = lengths, batch_size, seed, whole, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.lengths) / self.whole) * self.whole
+
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(f"{self.seed}-{self.epoch}")
+        shuffled = rng.sample(range(len(self.lengths)), len(self.lengths))
+        cut = len(shuffled) % self.batch_size  # the small last batch: any rows, or it would always be the longest story
+        rows = sorted(shuffled[cut:], key=lambda row: self.lengths[row] // 8)  # tokens; shuffled within a length
+        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        rng.shuffle(batches)
+        filling = [len(self.lengths)] * (len(self) - len(self.lengths))
+        return iter([row for batch in batches for row in batch] + shuffled[:cut] + filling)
+
+
+class StoryTrainer(SafeCheckpoints, SFTTrainer):
+    """TRL's trainer, with batches of like lengths in an order that a resumed run keeps, however many processes it has.
+
+    Several processes need as many batches each. Accelerate would repeat rows for that; here a row without loss, the
+    last of each data set, fills up, so that steps and held-out loss are those of one process.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        if self.args.world_size > 1:
+            self.train_dataset, self.eval_dataset = with_filler(self.train_dataset), with_filler(self.eval_dataset)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+        lengths = [len(ids) for ids in self.rows(train_dataset or self.train_dataset)["input_ids"]]
+        together = self._train_batch_size * self.args.world_size
+        return LengthGrouped(lengths, together * self.args.gradient_accumulation_steps, self.args.seed, together)
+
+    def _get_eval_sampler(self, eval_dataset: Dataset) -> Sequence[int]:
+        number, together = len(self.rows(eval_dataset)), self.args.eval_batch_size * self.args.world_size
+        return [*range(number), *[number] * (-number % together)]
+
+    def rows(self, dataset: Dataset) -> Dataset:
+        """A data set without its filler."""
+        return dataset.select(range(len(dataset) - 1)) if self.args.world_size > 1 else dataset
+
+    def evaluate(self, *args, **kwargs) -> dict[str, float]:
+        """Nats per token over all held-out stories, logged as `eval_loss`.
+
+        The library's mean over batches of their means weighs tokens by the batch they happen to be in.
+        """
+        self.model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # nats, tokens
+        one = torch.tensor(self.args.world_size, device=self.args.device)  # the loss is multiplied by it
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for batch in self.get_eval_dataloader():
+                batch = self._prepare_inputs(batch)
+                tokens = (batch["labels"][:, 1:] != -100).sum()
+                sums += torch.stack([self.compute_loss(self.model, batch, num_items_in_batch=one), tokens])
+        nats, tokens = reduce(sums, "sum").tolist()
+        scores = {"eval_loss": nats / tokens}
+        self.log(scores)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
+        return scores
+
+
+def with_filler(rows: Dataset) -> Dataset:
+    """`rows` and a last one that has no loss."""
+    filler = {"input_ids": rows[0]["input_ids"][:2], "labels": [-100, -100]}
+    rows = rows.select_columns(list(filler))
+    return concatenate_datasets([rows, Dataset.from_list([filler], features=rows.features)])
+
+
+def story_trainer(
+    recipe: Recipe,
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    train: Dataset,
+    held_out: Dataset,
+) -> StoryTrainer:
+    """A trainer with loss on the story only, EOS learnt, and precision by machine."""
+    steps = math.ceil(math.ceil(len(train) / recipe.train.effective_batch) * recipe.train.epochs)
+    every = max(1, math.ceil(steps / recipe.train.evaluations))
+    settings = shared_out(recipe.train, processes().num_processes)
+    args = SFTConfig(
+        output_dir=str(run.checkpoints),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=round(settings.warmup * steps),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        optim=settings.optimizer,
+        max_length=settings.window,
+        completion_only_loss=True,
+        use_cpu=device().type == "cpu",
+        bf16=compute_dtype() == torch.bfloat16,
+        fp16=compute_dtype() == torch.float16,
+        gradient_checkpointing=device().type == "cuda",
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        ddp_find_unused_parameters=False,
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # it would replace a NaN by the running mean
+        report_to="none",
+        disable_tqdm=True,  # LogSteps has the one progress bar
+        dataloader_pin_memory=device().type == "cuda",
+        seed=settings.seed,
+    )
+    trainer = StoryTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainable_in_fp32(model)  # the trainer has cast them to bf16
+    return trainer
