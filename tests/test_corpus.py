@@ -167,6 +167,7 @@ def test_a_bad_byte_is_named_with_its_offset_in_the_file(tmp_path):
     [
         ("train.jsonl", b'{"a": "x\x00"}\n', "train.jsonl, line 1 is not valid JSON: Invalid control character"),
         ("train.csv", b"a\nx\x00\n", "train.csv, line 2 has a NUL byte"),
+        ("train.jsonl", b'{"a": ' + b"[" * 200_000, "train.jsonl, line 1 is not valid JSON: maximum recursion"),
         ("train.jsonl", b'{"a": 1}\n[1]\n', "line 2 is not an object"),
         ("train.jsonl", b'{"a": "x"}\n{"a": 7}\n', "the column 'a' mixes texts, numbers or lists"),
         ("train.jsonl", b'{"a": [1]}\n' * 1000 + b'{"a": "x"}\n', "train.jsonl: Unable to merge: Field a"),

@@ -6,6 +6,7 @@ import datasets
 import pytest
 
 from storylib import data
+from storylib.data import description
 from storylib.data.description import Repeat, describe
 from storylib.errors import UserError
 
@@ -76,7 +77,15 @@ def test_duplicates_within_and_across_splits(owls):
         Repeat("test", 2, "train", 3, exact=True),
     )
     train, test = found.tables()["duplicates"]
-    assert list(train.values()) == ["train", 1, 0, 0, 0] and list(test.values()) == ["test", 0, 0, 2, 1]
+    assert train == {"split": "train", "exact": 1, "exact, of another split": 0, "near": 0, "near, of another split": 0}
+    assert test == {"split": "test", "exact": 0, "exact, of another split": 2, "near": 0, "near, of another split": 1}
+
+
+def test_near_duplicates_are_left_out_where_rows_are_many(owls, monkeypatch):
+    monkeypatch.setattr(description, "MANY", 6)
+    found = describe(owls)
+    assert not found.near and len(found.repeats) == 3
+    assert found.tables()["duplicates"][1] == {"split": "test", "exact": 0, "exact, of another split": 2}
 
 
 def test_values_of_labels_alone(owls):

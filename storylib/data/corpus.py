@@ -76,7 +76,7 @@ def write_split(path: Path, rows: Iterable[Mapping[str, object]], card: Card, id
             if row.keys() != card.columns.keys():
                 raise ValueError(f"row {count} of {path.stem} has {', '.join(row)}; the card {', '.join(card.columns)}")
             if "id" in row:
-                if (key := hash(row["id"])) in ids:
+                if (key := hash(str(row["id"]))) in ids:
                     raise UserError(f"the id {row['id']!r} comes twice, again in row {count} of {path.stem}")
                 ids.add(key)
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
@@ -158,8 +158,11 @@ def read_split(path: Path) -> "datasets.Dataset":
         tables.append(arrow_table(chunk, path))
     if not tables:
         raise UserError(f"{path} has no rows")
+    stat = path.stat()
+    # datasets would pickle all rows for a fingerprint, which takes three times their memory
+    mark = datasets.fingerprint.Hasher.hash([str(path.resolve()), stat.st_mtime_ns, stat.st_size])
     try:
-        dataset = datasets.Dataset(pyarrow.concat_tables(tables, promote_options="permissive"))
+        dataset = datasets.Dataset(pyarrow.concat_tables(tables, promote_options="permissive"), fingerprint=mark)
     except pyarrow.ArrowException as error:
         raise UserError(f"{path}: {error}; give each column values of one kind") from error
     ids = Counter(map(str, dataset["id"][:] if "id" in dataset.column_names else []))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 MOST = 10  # openings, and values of a column, that a table shows
+MANY = 50_000  # rows; near duplicates among more would take many minutes, and 10 KB of memory a row
 NO_LABELS = ("id", "prompt", "completion")
 QUANTILES = {"shortest": 0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "longest": 1}
 OPENS_WITHOUT_SPACES = regex.compile(rf"\P{{L}}*{NO_SPACES}")
@@ -56,6 +57,7 @@ class Description:
     parts: tuple[Part, ...]
     openings: dict[str, Counter[str]]  # split -> opening -> rows
     repeats: tuple[Repeat, ...]
+    near: bool  # whether near duplicates were looked for
     values: dict[str, dict[str, Counter]]  # column -> split -> value -> rows
 
     def tables(self) -> dict[str, list[dict]]:
@@ -63,7 +65,7 @@ class Description:
         tables = {
             "size": [size_row(part) for part in self.parts],
             "length in words": [length_row(part) for part in self.parts],
-            "duplicates": [repeat_row(split, self.repeats) for split in self.openings],
+            "duplicates": [repeat_row(split, self.repeats, self.near) for split in self.openings],
             "most frequent openings": count_rows("opening", self.openings),
         }
         return tables | {f"values of {column}": count_rows(column, counts) for column, counts in self.values.items()}
@@ -81,17 +83,19 @@ def describe(dataset: "DatasetDict", tokenizer=None) -> Description:
 
     A prompt that does not end its line is the beginning of the story, and counts as such. Words are counted without
     punctuation; in scripts without spaces each character is one. An opening is the first three words, or in such a
-    script the first four characters. Near duplicates share 7 in 10 of their runs of five words. Values are counted of
-    columns that name kinds of rows, such as a label.
+    script the first four characters. Near duplicates share 7 in 10 of their runs of five words; among more than 50,000
+    rows they are not looked for. Values are counted of columns that name kinds of rows, such as a label.
 
     tokenizer: with one, `tokens` has how many it makes of the texts, special ones not counted.
     Raises UserError for a dataset without these two columns.
     """
     texts = {split: texts_of(rows, split) for split, rows in dataset.items()}
+    near = sum(map(len, texts.values())) <= MANY
     return Description(
         parts=tuple(size(*part, rows, tokenizer) for part, rows in by_language(dataset, texts).items()),
         openings={split: Counter(map(opening, rows)) for split, rows in texts.items()},
-        repeats=find_repeats(texts),
+        repeats=find_repeats(texts, near),
+        near=near,
         values=count_values(dataset),
     )
 
@@ -136,7 +140,7 @@ def opening(text: str) -> str:
     return "".join(first[:4]) if OPENS_WITHOUT_SPACES.match(text) else " ".join(first[:3])
 
 
-def find_repeats(texts: Mapping[str, Sequence[str]]) -> tuple[Repeat, ...]:
+def find_repeats(texts: Mapping[str, Sequence[str]], near: bool) -> tuple[Repeat, ...]:
     """Each row that repeats an earlier one, named with the first such; splits are searched in their order."""
     places = [(name, row) for name, rows in texts.items() for row in range(len(rows))]
     pooled = [text for rows in texts.values() for text in rows]
@@ -144,7 +148,7 @@ def find_repeats(texts: Mapping[str, Sequence[str]]) -> tuple[Repeat, ...]:
     for index, mark in enumerate(map(fingerprint, pooled)):
         if (earlier := first.setdefault(mark, index)) != index:
             exact[index] = earlier
-    found = near_duplicates(pooled) | exact
+    found = (near_duplicates(pooled) if near else {}) | exact
     return tuple(Repeat(*places[index], *places[of], index in exact) for index, of in sorted(found.items()))
 
 
@@ -176,15 +180,10 @@ def length_row(part: Part) -> dict:
     return part.name | {title: round(float(np.quantile(lengths, share))) for title, share in QUANTILES.items()}
 
 
-def repeat_row(name: str, repeats: Sequence[Repeat]) -> dict:
-    found = Counter((repeat.of_split == name, repeat.exact) for repeat in repeats if repeat.split == name)
-    return {
-        "split": name,
-        "exact": found[True, True],
-        "near": found[True, False],
-        "exact, of another split": found[False, True],
-        "near, of another split": found[False, False],
-    }
+def repeat_row(split: str, repeats: Sequence[Repeat], near: bool) -> dict:
+    found = Counter((repeat.of_split == split, repeat.exact) for repeat in repeats if repeat.split == split)
+    row = {"split": split, "exact": found[True, True], "exact, of another split": found[False, True]}
+    return row | ({"near": found[True, False], "near, of another split": found[False, False]} if near else {})
 
 
 def count_rows(heading: str, counts: Mapping[str, Counter]) -> list[dict]:

@@ -78,8 +78,9 @@ def read_jsonl(path: Path) -> Iterator[dict]:
 def parse_line(line: str, where: str) -> dict:
     try:
         row = json.loads(line)
-        json.dumps(row, ensure_ascii=False).encode()  # half an emoji, "\\ud83e", is good JSON and yet no text
-    except ValueError as error:
+        if "\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half an emoji, "\\ud83e", is good JSON and yet no text
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not valid JSON: {error}") from error
     if not isinstance(row, dict):
         raise UserError(f'{where} is not an object such as {{"role": "🦔", …}}, but {line.strip()[:40]}')
