@@ -32,7 +32,7 @@ SMILEY = re.compile(r"[:;] (?:\)|[(DP](?= *$))", re.MULTILINE)
 DASH = re.compile(r" ?--(?: --)*(?: -(?!\S))? ?")
 BRACKETS = [("( ", "("), ("[ ", "["), ("{ ", "{"), (" )", ")"), (" ]", "]"), (" }", "}"), (" (s)", "(s)")]
 MONEY = re.compile(r"[$£€#] (?=\d)")
-ANGLES = re.compile(r"< (\w[\w ]{0,30}) >")
+ANGLES = re.compile(r"< (\w+(?: \w+)?) >")
 EMPHASIS = re.compile(r"(([*_])(?<![\w*_].)\2{0,2}) ?(\S(?:[^*_\n]*[^*_\s])?) ?\1(?![\w*_])")
 
 

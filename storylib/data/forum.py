@@ -23,7 +23,7 @@ MODERATOR = (  # in small letters
 )
 
 ADDRESS = re.compile(r"https?: ?//\S+(?:(?<=[?#&]) \S+| [?#&] ?\S+)*|\bwww\.\S+")
-LINK = re.compile(rf"\[([^\]\n]*)\] ?\((?:{ADDRESS.pattern}|/[ru]/)[^)\n]*\)")
+LINK = re.compile(r"\[([^\]\n]{0,300})\] ?\((?:https?:|www\.|/[ru]/)[^)\n]{1,500}\)")
 RAISED = re.compile(r"\^\(?(?=\S)|\\(?=[*_#])")  # ^superscript, and \* for a star that is meant
 QUOTED = re.compile(r"(?:>|#+) *(?=\S)")  # > quotation, # heading
 RULE = re.compile(r"[-*_=~#+.—– ]{3,}|[-—*~]{1,2}")  # a line between scenes
