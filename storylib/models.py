@@ -16,10 +16,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from storylib.architectures import quantisable_falcon
 from storylib.config import EMBEDDED_BASE, LoraSettings
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.runtime import compute_dtype, device
+from storylib.sizes import count_parameters, estimate_memory  # noqa: F401 - said of models, so found here
 
 UNPACK_BELOW = 500_000_000  # parameters; whole, they take 2 GB
 
@@ -65,6 +67,7 @@ def load_base(base: str, four_bit: bool = True) -> PreTrainedModel:
         check_weights(Path(where), "model")
     elif base == EMBEDDED_BASE or base.startswith((".", "/")):
         raise UserError(f"no model folder {where}")
+    quantisable_falcon()
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
