@@ -206,12 +206,12 @@ def cut(section: Sequence[Paragraph], size: int) -> tuple[list[Paragraph], list[
 
     last = bisect_left(used, size) - 1  # the paragraph of line `size`
     choice = (
-        nearest(end for end in ends if not LEAVES_OFF.search(section[end[1]].text))
+        nearest(end for end in ends if not LEAVES_OFF.search(section[end[1]].text[-9:]))
         or nearest(
             (used[i] + line_of(section[i], place), i, place)
             for i in range(last + 1)
             if ends[i][0] >= NEAR * aim
-            for place in sentence_ends(section[i].text, "en")
+            for place in sentence_ends(section[i].text[: section[i].ends[: size + 1 - used[i]][-1]], "en")
         )
         or nearest(ends)
         or (size, last, section[last].ends[: size - used[last]][-1])
