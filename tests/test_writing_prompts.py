@@ -127,6 +127,7 @@ def test_tags(prompt, tag, premise):
         ("WP", "[removed by moderator]", "deleted post"),
         ("WP", "**Off-Topic Discussion:** All top-level comments must be a story or poem.", "moderator's post"),
         ("WP", "Welcome to the Prompt! All top-level comments must be a story.", "moderator's post"),
+        ("WP", '"I am a bot," it said.', ""),
         ("WP", "The welcome was warm, and the discussion went off.", ""),
     ],
 )

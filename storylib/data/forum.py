@@ -16,7 +16,7 @@ MODERATOR = (  # in small letters
     "off-topic discussion:",
     "off-topic comments:",
     "welcome to the prompt!",
-    "i am a bot",
+    "i am a bot, and this action",
     "comment has been removed",
     "submission has been removed",
     "post has been removed",
