@@ -28,27 +28,56 @@ FONTS = [  # matplotlib's own, and those for Chinese and Japanese that systems h
     *("IPAGothic", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei", "MS Gothic"),
 ]
 COLUMNS = 3  # panels side by side
+CURVES = {  # what a log holds of each step -> title and unit
+    "loss": ("Loss", "nats per token"),
+    "grad_norm": ("Gradient norm", ""),
+    "learning_rate": ("Learning rate", ""),
+    "tokens_per_second": ("Speed", "tokens per second"),
+}
+
+Log = Sequence[Mapping[str, float]]
 
 
-def training_curve(log: Sequence[Mapping[str, float]], axes: Sequence[Axes] | None = None) -> list[Axes]:
-    """Loss (nats per token) and gradient norm by optimizer step: a panel each, faint as logged and bold smoothed.
+def training_curve(logs: Log | Mapping[str, Log], axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """What each optimizer step logged, a panel each, faint as logged and bold smoothed: loss (nats per token, with the
+    held-out loss as points), gradient norm, learning rate, and tokens per second.
 
-    log: one dict per step with `step` and any of `loss` and `grad_norm`; rows with `eval_loss` become points.
-    axes: two Axes to draw on. Raises UserError for another number of them, and for a log without a loss.
+    logs: the log of one run, or several runs' by name, drawn over each other: one dict per step with `step` and any of
+        the numbers. Of one run alone the beginning of each epoch is marked.
+    axes: as many Axes as are wanted, one to four. Raises UserError for more, and for a log without a loss.
     """
-    steps, losses = series(log, "loss")
-    if not len(steps):
-        raise UserError(f"the log has {len(log)} rows and no loss among them; train for at least one step")
-    axes = panels(2, axes, columns=2)
-    draw_smoothed(axes[0], steps, losses, BLUE, "training")
-    evaluated, eval_losses = series(log, "eval_loss")
-    if len(evaluated):
-        axes[0].plot(evaluated, eval_losses, "o", color=VERMILION, markersize=5, label="evaluation", zorder=3)
-    axes[0].legend(frameon=False)
-    axes[0].set(title="Loss", xlabel="step", ylabel="nats per token")
-    draw_smoothed(axes[1], *series(log, "grad_norm"), GREEN, "gradient norm")
-    axes[1].set(title="Gradient norm", xlabel="step", ylim=(0, None))
+    runs = logs if isinstance(logs, Mapping) else {"training": logs}
+    for name, log in runs.items():
+        if not len(series(log, "loss")[0]):
+            raise UserError(f"the log of {name} has {len(log)} rows and no loss; train for at least one step")
+    axes = panels(len(CURVES) if axes is None else min(np.size(axes), len(CURVES)), axes, columns=2, height=2.6)
+    for panel, (key, (title, unit)) in zip(axes, CURVES.items(), strict=False):
+        for color, (name, log) in zip(cycle(OUTLINES), runs.items(), strict=False):
+            if key == "learning_rate":  # smooth as it is
+                panel.plot(*series(log, key), color=color, linewidth=2)
+            else:
+                draw_smoothed(panel, *series(log, key), color, name)
+            held_out = series(log, "eval_loss")
+            if key == "loss" and len(held_out[0]):
+                alone = len(runs) == 1
+                style = {"color": VERMILION if alone else color, "label": "held out" if alone else f"{name}, held out"}
+                panel.plot(*held_out, "o", markeredgecolor="white", zorder=3, **style)
+        if len(runs) == 1:
+            mark_epochs(panel, *runs.values())
+        panel.set(title=title, xlabel="step", ylabel=unit)
+        if key != "loss":
+            panel.set_ylim(0, None)
+    axes[0].legend(frameon=False, fontsize=8)
     return axes
+
+
+def mark_epochs(panel: Axes, log: Log) -> None:
+    """A faint line where each epoch but the first begins."""
+    last = 1
+    for row in log:
+        if row.get("epoch", 0) >= last + 1e-6:
+            panel.axvline(row["step"], color=BLACK, alpha=0.2, linewidth=0.8, linestyle=":")
+            last = math.floor(row["epoch"] + 1e-6) + 1
 
 
 def score_bars(table: Mapping[str, Mapping[str, Score]], axes: Sequence[Axes] | None = None) -> list[Axes]:
@@ -140,7 +169,7 @@ def panels(number: int, axes: Sequence[Axes] | None, columns: int, height: float
     return axes
 
 
-def series(log: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
+def series(log: Log, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and values of the rows that have `key`."""
     pairs = [(row["step"], row[key]) for row in log if row.get(key) is not None]
     steps, values = zip(*pairs, strict=True) if pairs else ((), ())

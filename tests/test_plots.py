@@ -40,18 +40,33 @@ def test_plots_need_no_pyplot():
 
 
 def test_training_curve_draws_loss_evaluation_and_gradient_norm():
-    loss, norm = plots.training_curve(LOG)
+    loss, norm, rate, speed = plots.training_curve(LOG)
     raw, smoothed, evaluation = loss.lines
     assert (
         raw.get_xydata().tolist() == smoothed.get_xydata().tolist() == [[1, 3], [2, 2], [3, 1.5]]
     )  # too short to smooth
     assert evaluation.get_xydata().tolist() == [[2, 2.2], [4, 1.7]] and evaluation.get_linestyle() == "None"
     assert norm.lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
+    assert rate.lines[0].get_xydata().tolist() == [[1, 1e-4]] and speed.lines[0].get_xydata().tolist() == [[2, 900]]
     assert evaluation.get_zorder() > smoothed.get_zorder()
 
 
+def test_runs_are_drawn_over_each_other_with_a_color_each():
+    loss, norm, *_ = plots.training_curve({"once": LOG, "three times": LOG})
+    assert [line.get_label() for line in loss.lines if not line.get_label().startswith("_")] == [
+        *("once", "once, held out", "three times", "three times, held out")
+    ]
+    assert len({line.get_color() for line in loss.lines}) == 2 and len(norm.lines) == 4
+
+
+def test_beginnings_of_epochs_are_marked():
+    log = [{"step": step, "loss": 1.0, "epoch": step / 4} for step in range(1, 13)]  # four steps an epoch
+    loss = plots.training_curve(log)[0]
+    assert [line.get_xdata()[0] for line in loss.lines if line.get_linestyle() == ":"] == [5, 9]
+
+
 def test_training_curve_without_evaluation_or_norms():
-    loss, norm = plots.training_curve([{"step": 1, "loss": 3.0}])
+    loss, norm, *_ = plots.training_curve([{"step": 1, "loss": 3.0}])
     assert len(loss.lines) == 2 and not len(norm.lines[0].get_xdata())
 
 
@@ -113,8 +128,8 @@ def test_score_bars_need_scores(table):
 def test_given_axes_are_drawn_on(draw, data):
     axes = Figure().subplots(1, 2)
     assert draw(data, axes) == list(axes) and all(panel.get_title() for panel in axes)
-    with pytest.raises(UserError, match="2 panels need 2 Axes, got 3"):
-        draw(data, Figure().subplots(1, 3))
+    with pytest.raises(UserError, match=r"\d panels need \d Axes, got 5"):
+        draw(data, Figure().subplots(1, 5))
 
 
 def test_save_writes_a_whole_png(tmp_path):
