@@ -59,7 +59,7 @@ content dropped; of stories with the same words one kept. No prompt is in two sp
 BY_RULES = """\
 Wishes that did not come with the stories were found in the texts by rules over word lists: the character and the
 setting are the first of a known kind in the prompt, else those said most often in the story; traits, plot, tone and arc
-are those with the most words. On the 40 shipped stories that are not for training, which were written with their wishes,
+are those with the most words. On the 40 shipped stories that are not for training, written with their own wishes,
 the rules name the same character (by its last word) in 35, the same setting in 29, one of the two traits in 28 and the
 same plot in 20; but the same tone in 6 and the same arc in 5, which is no better than chance. The lists were written
 with the kinds of those wishes in mind: expect less of other texts."""
