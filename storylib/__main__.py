@@ -85,6 +85,43 @@ def finetune(
 
 
 @app.command()
+def levels(
+    recipe: Annotated[str, typer.Argument(help="A recipe such as genre/cpu, or its job: genre.")] = "genre",
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs, one in it for each level.")] = None,
+) -> None:
+    """Teach the same job at four levels: not at all, 30 % of the stories once, all once, all three times."""
+    chosen = config.recipe(recipe)
+    out = out or RUNS / f"{chosen.name.replace('/', '-')}-levels"
+    from storylib import plots
+    from storylib.levels import train_levels
+
+    runs = {level: run for level, run in train_levels(chosen, out, say=say).items() if run}
+    curves = plots.training_curve({level: run.log for level, run in runs.items()})
+    plots.save(curves[0].figure, out / "training.png")
+    say("\n".join(f"{level}: {run.run.result}" for level, run in runs.items()))
+    say(f"plot: {out / 'training.png'}")
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes: what each teaches to which base, and how."""
+    rows = [
+        {
+            "recipe": recipe.name,
+            "corpus": " ".join([recipe.corpus, *(f"{key}={value}" for key, value in recipe.data.items())]),
+            "base": recipe.base,
+            "trained": f"LoRA {recipe.lora.rank}" if recipe.lora else "all weights",
+            "4 bits": "yes" if recipe.four_bit else "",
+            "epochs": f"{recipe.train.epochs:g}",
+            "batch": recipe.train.effective_batch,
+            "rate": f"{recipe.train.learning_rate:g}",
+        }
+        for recipe in config.RECIPES.values()
+    ]
+    show_tables({"Recipes": rows})
+
+
+@app.command()
 def evaluate(
     job: Annotated[str, typer.Argument(help="The recipe that the adapter was trained by, or its job: emoji.")],
     adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter.")] = SHIPPED_ADAPTER,
@@ -208,8 +245,9 @@ def show_tables(tables: Mapping[str, list[dict]]) -> None:
     screen = console()
     for title, rows in tables.items():
         grid = Table(title=title, title_justify="left")
-        for heading, cell in rows[0].items():
-            grid.add_column(heading, justify="right" if type(cell) is int else "left")
+        for place, (heading, cell) in enumerate(rows[0].items()):
+            side = "right" if type(cell) is int else "left"
+            grid.add_column(heading, justify=side, overflow="fold", no_wrap=place == 0)
         for row in rows:
             grid.add_row(*(f"{cell:,}" if type(cell) is int else str(cell) for cell in row.values()))
         screen.print(grid)

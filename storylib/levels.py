@@ -1,7 +1,7 @@
 """The same job taught more and more: nothing, 30 % of the stories once, all of them once, all of them three times."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,11 @@ LEVELS = (Level("none", 0, 0), Level("30-percent", 0.3, 1), Level("all-once", 1,
 
 
 def train_levels(
-    recipe: Recipe, out: Path, levels: Sequence[Level] = LEVELS, dataset: DatasetDict | None = None
+    recipe: Recipe,
+    out: Path,
+    levels: Sequence[Level] = LEVELS,
+    dataset: DatasetDict | None = None,
+    say: Callable[[str], None] = print,
 ) -> dict[str, Trained | None]:
     """The run of each level by its name, in folders of `out`; None for the untrained base.
 
@@ -42,7 +46,7 @@ def train_levels(
     for level in levels:
         part = DatasetDict(dataset | {"train": sample(dataset["train"], level.share, recipe.train.seed)})
         taught = replace(recipe, train=replace(recipe.train, epochs=level.epochs)) if level.epochs else None
-        runs[level.name] = finetune(taught, Path(out) / level.name, part) if taught else None
+        runs[level.name] = finetune(taught, Path(out) / level.name, part, say=say) if taught else None
     return runs
 
 

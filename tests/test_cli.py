@@ -68,6 +68,11 @@ def test_missing_adapter_and_unknown_recipe(run, tmp_path):
     assert code == 2 and "did you mean emoji/cpu" in err
 
 
+def test_recipes_are_listed_in_full(run):
+    code, out, _ = run("recipes")
+    assert code == 0 and "personal/mistral-7b" in out and "language/zh-lora-cpu" in out
+
+
 def test_bad_data_stops_before_any_folder_is_made(run, tmp_path):
     broken = tmp_path / "stories.jsonl"
     broken.write_text('{"role": "🦔", "place": "🏰", "theme": "💪", "story": "A story."}\n{"role": \n')
