@@ -19,6 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from storylib.config import PretrainConfig
 from storylib.errors import UserError
 from storylib.files import atomic_path, trim_log, write_text
+from storylib.perplexity import log_losses, tokenised
 from storylib.prompts import story_prompt
 from storylib.runs import read_card, text_hash
 
@@ -161,21 +162,11 @@ def weighted_loss(
     return (losses * weights).sum() / weights.sum(), (losses * scored).sum().detach() / scored.sum()
 
 
-@torch.no_grad()
 def bits_per_byte(model, tokenizer: PreTrainedTokenizerFast, stories: Sequence[str], window: int = 480) -> float:
     """Held-out quality: each story alone after BOS, its first `window` tokens, bits over their UTF-8 bytes."""
-    nats, size = 0.0, 0
-    ordered = sorted(tokenizer(list(stories), add_special_tokens=False).input_ids, key=len)
-    for start in range(0, len(ordered), 8):
-        kept = [ids[:window] for ids in ordered[start : start + 8]]
-        rows = [([tokenizer.bos_token_id, *ids], [0.0] + [1.0] * len(ids)) for ids in kept]
-        ids, weights = collate(rows, tokenizer.pad_token_id)
-        ids, weights = ids.to(model.device), weights.to(model.device)
-        logits = model(input_ids=ids[:, :-1]).logits.float()  # (B, T-1, V)
-        losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
-        nats += float((losses * weights[:, 1:].flatten()).sum())
-        size += sum(len(tokenizer.decode(ids).encode()) for ids in kept)
-    return nats / math.log(2) / size
+    kept = [(ids[: window + 1], start) for ids, start in tokenised(tokenizer, stories) if ids[start:]]
+    size = sum(len(tokenizer.decode(ids[start:]).encode()) for ids, start in kept)
+    return sum(log_losses(model, kept)) / math.log(2) / size
 
 
 def learning_rate_factor(step: int, config: PretrainConfig) -> float:

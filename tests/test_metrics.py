@@ -14,14 +14,15 @@ from storylib.metrics import (
     bleu,
     bootstrap_interval,
     concept_coverage,
+    empty_share,
     leave_one_out,
     length_in_words,
     repeated_ngrams,
     shifted,
     stopped_share,
 )
-from storylib.metrics.overlap import pooled_bleu, shared_clusters, sufficient_counts
-from storylib.metrics.repetition import words
+from storylib.metrics.length import words
+from storylib.metrics.references import shared_clusters
 
 STORIES = ["The fox ran to the sea and the sea was blue.", "An owl sat in a tree and read a big book."]
 REFERENCES = [
@@ -92,14 +93,17 @@ def test_bleu_is_sacrebleus_own():
 
 def test_bleu_signature_tells_everything():
     signature = bleu(STORIES, REFERENCES, average="story").signature
-    for part in ("nrefs:2", "tok:13a", "eff:no", "average:story", "clusters:2", "bootstrap:1000", "seed:12345"):
+    for part in (
+        "nrefs:2",
+        "tok:13a",
+        "eff:no",
+        "average:story",
+        "empty:0",
+        "clusters:2",
+        "bootstrap:1000",
+        "seed:12345",
+    ):
         assert f"|{part}" in signature
-
-
-def test_bleu_interval_sums_what_sacrebleu_sums():
-    singles = [BLEU().corpus_score([s], [[t] for t in texts]) for s, texts in zip(STORIES, REFERENCES, strict=True)]
-    counts = np.sum([sufficient_counts(single) for single in singles], axis=0)
-    assert pooled_bleu(counts.tolist()) == pytest.approx(bleu(STORIES, REFERENCES).value, abs=1e-9)
 
 
 def test_the_average_can_turn_the_table():
@@ -138,6 +142,7 @@ def test_bleu_takes_different_numbers_of_references():
         ([], [], UserError, "no hypotheses"),
         (["a fox"], [], UserError, "no references"),
         (["a fox"], [[]], UserError, r"no references\[0\]"),
+        (["a fox"], [["a fox", " "]], UserError, r"references\[0\]\[1\] has no text"),
         ([None], [["a fox"]], TypeError, "None"),
         (["a fox"], [[None]], TypeError, "None"),
         (["a fox"], [None], TypeError, "None"),
@@ -155,7 +160,8 @@ def test_bleu_refuses_an_unknown_average():
 
 def test_clusters_are_prompts_also_for_floor_and_ceiling():
     prompts = [["a", "b", "c"], ["d", "e"]]
-    assert shared_clusters(["x", "y", "z"], [prompts[0], prompts[1], prompts[0]]) == [[1], [0, 2]]
+    assert shared_clusters(["x", "y", "z"], [prompts[0], prompts[1], prompts[0]]) == [[0, 2], [1]]
+    assert shared_clusters(["x", "y", "z"], [["a"], ["b"], ["a", "b"]]) == [[0, 1, 2]]  # one joins the other two
     assert shared_clusters(*leave_one_out(prompts)) == [[0, 1, 2], [3, 4]]
     assert shared_clusters(*shifted(prompts)) == [[0, 1, 2], [3, 4]]
 
@@ -285,7 +291,7 @@ def test_words(text, expected):
         (["a b c d e"], 4, 0.0),
         (["The fox ran. The fox ran! the fox RAN"], 3, 4 / 7),  # tfr frt rtf | tfr frt rtf tfr
         (["a b a b a", "c d e"], 2, 2 / 6),  # pooled: 2 of 4 and 0 of 2
-        (["a b", ""], 4, 0.0),
+        (["a b c d e", "a b", ""], 4, 0.0),
         (["a b c d", "a b c d"], 4, 0.0),  # another story's words are no repetition
     ],
 )
@@ -293,14 +299,38 @@ def test_repeated_ngrams(stories, n, value):
     score = repeated_ngrams(stories, n)
     assert score.value == pytest.approx(value) and len(score.per_story) == len(stories)
     assert score.low <= score.value <= score.high and f"|n:{n}|" in score.signature
+    assert f"|short:{sum(len(story.split()) < n for story in stories)}|" in score.signature
+
+
+def test_repeated_ngrams_at_one_length():
+    stories = ["a b c d e a b c d e", "a b c a b", "a b"]
+    assert repeated_ngrams(stories, n=2).value == 5 / 14  # 4 of 9, 1 of 4, 0 of 1
+    score = repeated_ngrams(stories, n=2, length=5)
+    assert score.value == 1 / 8 and len(score.per_story) == 2 and "|length:5|left out:1|" in score.signature
+
+
+@pytest.mark.parametrize("stories, length", [([""], None), (["a b c", ""], None), (["a b c d e"], 6)])
+def test_nothing_to_repeat_is_no_zero(stories, length):
+    with pytest.raises(UserError, match="every story is shorter|the longest has 5"):
+        repeated_ngrams(stories, n=4, length=length)
 
 
 def test_length_in_words():
     score = length_in_words(["one two three", "One, two - three; four five!", ""])
-    assert score.per_story == (3, 5, 0) and score.value == pytest.approx(8 / 3)
+    assert score.per_story == (3, 5, 0) and score.value == pytest.approx(8 / 3) and "|empty:1|" in score.signature
 
 
-@pytest.mark.parametrize("metric", [repeated_ngrams, length_in_words, stopped_share])
+def test_length_of_scripts_without_spaces_is_in_characters():
+    assert length_in_words(["从前，有一只狐狸。", "むかし 3びき"]).per_story == (7, 6)
+
+
+def test_empty_stories_are_counted():
+    score = empty_share(["A fox.", "\n ", "", "🦊"])
+    assert score.value == 0.5 and score.per_story == (0, 1, 1, 0)
+    assert empty_share(["A fox."] * 10).high == pytest.approx(0.2775, abs=1e-4)  # none of ten, by Wilson's formula
+
+
+@pytest.mark.parametrize("metric", [repeated_ngrams, length_in_words, empty_share, stopped_share])
 def test_lists_of_texts_are_needed(metric):
     with pytest.raises(UserError, match="at least one"):
         metric([])

@@ -1,130 +1,148 @@
-"""BLEU: how many runs of words a story shares with its references."""
+"""BLEU, chrF and ROUGE: how much of a story's wording is in its references. Overlap, not quality.
 
-from collections.abc import Sequence
+A good story that no reference tells scores low, so read each figure between the floor (`shifted`) and the ceiling
+(`leave_one_out`) of the same references. All are in points, 0 to 100; an empty story scores 0 and is counted in the
+signature. Intervals are a bootstrap over the prompts: stories that share references are drawn together. References are
+of one language a call, since the tokenizer is chosen by their script.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 import numpy as np
-from sacrebleu.metrics.bleu import BLEU, BLEUScore
+import regex
+from sacrebleu.metrics.base import Metric
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
 
+from storylib.data.duplicates import words
 from storylib.errors import UserError
-from storylib.metrics.score import Score, bootstrap_interval, bootstrap_label, check_stories, mean_score
+from storylib.metrics.references import check_pairs, reference_count, shared_clusters
+from storylib.metrics.score import Score, Tally, empty_label, mean_tally, tally_score
 
 AVERAGES = ("corpus", "story")
+KINDS = ("rouge1", "rouge2", "rougeL")
+SCRIPTS = {  # sacrebleu's tokenizer: the letters of the scripts that it is for
+    "13a": regex.compile(r"[\p{L}--[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}]]", regex.V1),
+    "zh": regex.compile(r"\p{Han}"),
+    "char": regex.compile(r"[\p{Hiragana}\p{Katakana}ー\p{Thai}]"),
+}
+JOINERS = regex.compile("['’-]")
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], average: str = "corpus") -> Score:
-    """BLEU in points, 0 to 100, by sacrebleu. It measures overlap, not quality: a good story that no reference tells
-    scores low, so read it between the floor (`shifted`) and the ceiling (`leave_one_out`) of the same references.
+    """BLEU by sacrebleu: runs of one to four words that a story shares with its references. Overlap, not quality.
 
     references: for each hypothesis its list of references; their number may differ between stories.
     average: "corpus" pools the counts of all stories. "story" is the mean of sacrebleu's corpus BLEU of each story by
         itself, without effective order; a story without a common run of four words still gets points by smoothing. The
         two can rank systems differently, so compare like with like.
 
-    `per_story` holds each story's own BLEU for both averages. An empty hypothesis scores 0. The interval is a bootstrap
-    over the prompts: stories that share references are drawn together.
-    Raises UserError for another average, unequal lengths, no stories and no references, TypeError for a str where a
-    list is needed and for anything that is no text.
+    `per_story` holds each story's own BLEU for both averages.
+    Raises UserError for another average, unequal lengths, no stories, no references and a blank one; TypeError for a
+    str where a list is needed and for anything that is no text.
 
     Papineni and others 2002, https://aclanthology.org/P02-1040; Post 2018, https://aclanthology.org/W18-6319
     """
+    return tally_score(*bleu_tally(hypotheses, references, average), shared_clusters(hypotheses, references))
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[Sequence[str]], average: str = "corpus") -> Score:
+    """chrF2 by sacrebleu: runs of one to six characters that a story shares with the nearest of its references.
+    Overlap, not quality; it needs no words, so it serves every script, and counts "hedgehogs" for most of "hedgehog".
+
+    Arguments, averages, `per_story` and errors are those of `bleu`.
+
+    Popović 2015, https://aclanthology.org/W15-3049
+    """
+    return tally_score(*chrf_tally(hypotheses, references, average), shared_clusters(hypotheses, references))
+
+
+def rouge(hypotheses: Sequence[str], references: Sequence[Sequence[str]], kind: str = "rougeL") -> Score:
+    """ROUGE by rouge_score, the F measure against the nearest reference, in points. Overlap, not quality.
+
+    kind: "rouge1" or "rouge2" for words or pairs of words in common, "rougeL" for the longest sequence of words that
+        both have in this order. Words are not stemmed.
+
+    There is no pooled form: the figure of a corpus is the mean over its stories, in rouge_score as in the literature.
+    Words are those of rouge_score in English. It knows no letters but a to z, and finds nothing in Chinese or Japanese
+    and half words in Portuguese; here other letters are letters, and a script without spaces gives characters.
+
+    Arguments and errors are else those of `bleu`; UserError for another kind.
+
+    Lin 2004, https://aclanthology.org/W04-1013
+    """
+    return tally_score(*rouge_tally(hypotheses, references, kind), shared_clusters(hypotheses, references))
+
+
+def bleu_tally(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], average: str = "corpus"
+) -> tuple[Tally, str]:
+    check_overlap(hypotheses, references, average)
+    return sacrebleu_tally(BLEU(tokenize=tokenizer_for(references)), "bleu", hypotheses, references, average)
+
+
+def chrf_tally(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], average: str = "corpus"
+) -> tuple[Tally, str]:
+    check_overlap(hypotheses, references, average)
+    return sacrebleu_tally(CHRF(), "chrf", hypotheses, references, average)
+
+
+def sacrebleu_tally(metric: Metric, name: str, hypotheses, references, average: str) -> tuple[Tally, str]:
+    """The counts that the metric takes from each story, pooled or each scored by itself; and its signature."""
+    rows = np.array(metric._extract_corpus_statistics(hypotheses, columns(references)))  # (stories, counts)
+    tally = Tally(rows, lambda counts: metric._compute_score_from_stats(counts.tolist()).score)
+    signature = f"{name}|{metric.get_signature()}|average:{average}|{empty_label(hypotheses)}"
+    return tally if average == "corpus" else mean_tally(tally.per_story), signature
+
+
+def rouge_tally(
+    hypotheses: Sequence[str], references: Sequence[Sequence[str]], kind: str = "rougeL"
+) -> tuple[Tally, str]:
+    check_pairs(hypotheses, references)
+    if kind not in KINDS:
+        raise UserError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    from rouge_score.rouge_scorer import RougeScorer  # loads nltk, which takes a second
+
+    scorer = RougeScorer([kind], tokenizer=RougeWords())
+    pairs = zip(references, hypotheses, strict=True)
+    found = [100 * scorer.score_multi(texts, story)[kind].fmeasure for texts, story in pairs]
+    refs, release = reference_count(references), version("rouge-score")
+    signature = f"rouge|type:{kind}|measure:f|nrefs:{refs}|refs:best|tok:script|stem:no|version:{release}|average:story"
+    return mean_tally(found), f"{signature}|{empty_label(hypotheses)}"
+
+
+TALLIES: dict[Callable, Callable] = {bleu: bleu_tally, chrf: chrf_tally, rouge: rouge_tally}
+
+
+class RougeWords:
+    """A tokenizer for rouge_score: its own words in English, and words or characters in any other script."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """
+        >>> RougeWords().tokenize("Don’t go, Ação! 再见")
+        ['don', 't', 'go', 'ação', '再', '见']
+        """
+        return [part for word in words(text) for part in JOINERS.split(word)]
+
+
+def tokenizer_for(references: Sequence[Sequence[str]]) -> str:
+    """sacrebleu's tokenizer for the script that most letters of the references are in.
+
+    Its default, 13a, takes a Chinese or Japanese clause for one word, and so finds nothing in common.
+    """
+    texts = {text for story in references for text in story}
+    return max(SCRIPTS, key=lambda name: sum(len(SCRIPTS[name].findall(text)) for text in texts))
+
+
+def check_overlap(hypotheses: Sequence[str], references: Sequence[Sequence[str]], average: str) -> None:
     if average not in AVERAGES:
         raise UserError(f"average must be one of {', '.join(AVERAGES)}, got {average!r}")
-    check_stories(hypotheses, "hypotheses")
-    check_references(references)
-    if len(hypotheses) != len(references):
-        raise UserError(f"each hypothesis needs its references, got {len(hypotheses)} and {len(references)}")
-    pairs = list(zip(hypotheses, references, strict=True))
-    singles = [BLEU().corpus_score([story], columns([texts])) for story, texts in pairs]
-    per_story = tuple(single.score for single in singles)
-    metric = BLEU()
-    pooled = metric.corpus_score(hypotheses, columns(references))
-    signature = f"bleu|{metric.get_signature()}|average:{average}"
-    units = shared_clusters(hypotheses, references)
-    if average == "story":
-        return mean_score(per_story, signature, units)
-    counts = np.array([sufficient_counts(single) for single in singles])  # (stories, 10)
-    low, high = bootstrap_interval(lambda drawn: pooled_bleu(counts[drawn].sum(axis=0).tolist()), units)
-    return Score(pooled.score, f"{signature}|{bootstrap_label(units)}", low, high, per_story)
-
-
-def leave_one_out(references: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
-    """The ceiling: hypotheses and references for `bleu`, each reference against the others of its prompt.
-
-    One reference fewer than a system's story gets, so the ceiling comes out a little low. A prompt given several times
-    counts once. Raises UserError for a prompt with one reference, and what `bleu` raises for references.
-
-    >>> leave_one_out([["a", "b", "c"]])
-    (['a', 'b', 'c'], [['b', 'c'], ['a', 'c'], ['a', 'b']])
-    """
-    prompts = distinct(references)
-    if lonely := [texts[0] for texts in prompts if len(texts) < 2]:
-        raise UserError(f"a ceiling needs two references of each prompt; {lonely[0][:40]!r} is alone")
-    pairs = [(text, texts[:i] + texts[i + 1 :]) for texts in prompts for i, text in enumerate(texts)]
-    return [text for text, _ in pairs], [others for _, others in pairs]
-
-
-def shifted(references: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
-    """The floor: hypotheses and references for `bleu`, each reference against those of the prompt half the list away.
-    What is left is the manner that all these stories share.
-
-    A prompt given several times counts once. Raises UserError for a single prompt, and what `bleu` raises for
-    references.
-
-    >>> shifted([["a", "b"], ["c", "d"]])
-    (['a', 'b', 'c', 'd'], [['c', 'd'], ['c', 'd'], ['a', 'b'], ['a', 'b']])
-    """
-    prompts = distinct(references)
-    if len(prompts) < 2:
-        raise UserError("a floor needs the references of at least two prompts, got one")
-    pairs = [(text, wrong) for texts, wrong in zip(prompts, turned(prompts), strict=True) for text in texts]
-    return [text for text, _ in pairs], [wrong for _, wrong in pairs]
-
-
-def turned(prompts: Sequence) -> list:
-    """The same prompts begun half-way, so that each stands where one far from it stood."""
-    return [*prompts[len(prompts) // 2 :], *prompts[: len(prompts) // 2]]
-
-
-def distinct(references: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Each list of references once, in order."""
-    check_references(references)
-    return [list(texts) for texts in dict.fromkeys(map(tuple, references))]
-
-
-def check_references(references: Sequence[Sequence[str]]) -> None:
-    if isinstance(references, str):
-        raise TypeError(f"references must be a list of lists of texts, got one str: {references[:40]!r}")
-    if len(references) == 0:
-        raise UserError("no references: give each story a list of them")
-    for index, texts in enumerate(references):
-        if texts is None:
-            raise TypeError(f"references[{index}] must be a list of texts, got None")
-        check_stories(texts, f"references[{index}]")
+    check_pairs(hypotheses, references)
 
 
 def columns(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
     """sacrebleu's layout: the first reference of every story, then the second, None where a story has no more."""
     most = max(map(len, references))
     return [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]
-
-
-def shared_clusters(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[int]]:
-    """Indices of the stories that hang together: by a reference, or by being each other's, as in `leave_one_out`."""
-    groups: list[tuple[set, list[int]]] = []
-    for index, (story, texts) in enumerate(zip(hypotheses, references, strict=True)):
-        marks, members = {*texts, frozenset([story, *texts])}, [index]
-        for group in [group for group in groups if group[0] & marks]:
-            groups.remove(group)
-            marks, members = marks | group[0], group[1] + members
-        groups.append((marks, members))
-    return [members for _, members in groups]
-
-
-def sufficient_counts(score: BLEUScore) -> list[int]:
-    """What adds up over stories: common and all n-grams of length 1 to 4, words of the story and of its reference."""
-    return [*score.counts, *score.totals, score.sys_len, score.ref_len]
-
-
-def pooled_bleu(counts: Sequence[int]) -> float:
-    """BLEU in points from added `sufficient_counts`, with the settings `BLEU()` has."""
-    return BLEU.compute_bleu(counts[:4], counts[4:8], counts[8], counts[9], smooth_method="exp").score

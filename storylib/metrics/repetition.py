@@ -1,59 +1,51 @@
-"""How much a story says again, and how long it is."""
+"""How much a story says again."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from storylib.data.duplicates import words
 from storylib.errors import UserError
-from storylib.metrics.score import Score, bootstrap_interval, bootstrap_label, check_stories, mean_score
-
-WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")  # "don't" and "merry-go-round" are one word
-
-
-def words(text: str) -> list[str]:
-    """The words of `text` in lower case without punctuation, for languages that put spaces between words.
-
-    >>> words('"Don’t go," said the Owl.')
-    ['don’t', 'go', 'said', 'the', 'owl']
-    """
-    return WORD.findall(text.lower())
+from storylib.metrics.length import WORDS, cut_to
+from storylib.metrics.score import Score, Tally, check_stories, empty_label, share, tally_score
 
 
-def repeated_ngrams(stories: Sequence[str], n: int = 4) -> Score:
+def repeated_ngrams(stories: Sequence[str], n: int = 4, length: int | None = None) -> Score:
     """Share, 0 to 1, of runs of n words that the same story has said before; pooled over all stories.
 
-    A story shorter than n words has no runs; if all are, the share is 0. `per_story` holds each story's own share.
-    The interval takes stories for independent.
-    Raises UserError for no stories and for n below 1, TypeError for a str where a list is needed.
+    length: cut each story to that many words and leave out those that have fewer, to compare systems whose stories are
+        not equally long; None takes them whole, and then a long story has more to repeat.
+
+    A story shorter than n words has no runs and a share of 0, and is counted as `short` in the signature. `per_story`
+    holds each story's own share. The interval takes stories for independent.
+    Raises UserError for no stories, for n below 1, and where no story has n words or `length` words; TypeError for a
+    str where a list is needed.
     This is seq-rep-n of Welleck and others 2020, https://arxiv.org/abs/1908.04319
 
     >>> repeated_ngrams(["a b a b a"], n=2).value   # ab, ba, ab, ba: two of four
     0.5
     """
     check_stories(stories)
+    kept = stories if length is None else cut_to(stories, length)
+    grams = [ngrams(words(story), n) for story in kept]
+    check_some(grams, n)
+    tally = Tally(np.array([(len(found) - len(set(found)), len(found)) for found in grams]), share)
+    size = f"length:{length or 'all'}|left out:{len(stories) - len(kept)}|short:{sum(not found for found in grams)}"
+    return tally_score(tally, f"repeated|n:{n}|{WORDS}|pooled:yes|{size}|{empty_label(stories)}")
+
+
+def ngrams(tokens: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    """All runs of n tokens, in order. Raises UserError for n below 1.
+
+    >>> ngrams(["a", "b", "c"], 2)
+    [('a', 'b'), ('b', 'c')]
+    """
     if n < 1:
         raise UserError(f"n must be at least 1, got {n}")
-    counts = np.array([repeated_and_all(words(story), n) for story in stories])  # (stories, 2)
-    units = [[index] for index in range(len(stories))]
-    low, high = bootstrap_interval(lambda drawn: share(*counts[drawn].sum(axis=0)), units)
-    signature = f"repeated|n:{n}|words:lower|pooled:yes|{bootstrap_label(units)}"
-    return Score(share(*counts.sum(axis=0)), signature, low, high, tuple(share(*row) for row in counts))
+    return list(zip(*(tokens[start:] for start in range(n)), strict=False))
 
 
-def length_in_words(stories: Sequence[str]) -> Score:
-    """Mean number of words of a story; the interval takes stories for independent.
-
-    Raises UserError for no stories, TypeError for a str where a list is needed.
-    """
-    check_stories(stories)
-    return mean_score([len(words(story)) for story in stories], "length|unit:words")
-
-
-def repeated_and_all(tokens: Sequence[str], n: int) -> tuple[int, int]:
-    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
-    return len(grams) - len(set(grams)), len(grams)
-
-
-def share(part: int, whole: int) -> float:
-    return float(part / whole) if whole else 0.0
+def check_some(grams: Sequence[Sequence], n: int) -> None:
+    """Raises UserError where no story has n words: there is nothing to take a share of."""
+    if not any(grams):
+        raise UserError(f"no run of {n} words in {len(grams)} stories: every story is shorter")
