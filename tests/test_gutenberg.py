@@ -334,6 +334,12 @@ def test_chapters_without_blank_lines_around_them(tmp_path):
     assert told(tmp_path, text) == {"The Fox": ["The fox sat at home.", "The fox ran away."]}
 
 
+def test_contents_without_blank_lines_behind(tmp_path):
+    body = "\n\n".join(f"The fox went on\nfor day {number}." for number in range(9))
+    (paragraphs,) = told(tmp_path, f"THE FOX\n\nCONTENTS\n\nDay 1\n\nDay 2\n\n{body}\n").values()
+    assert paragraphs[-9:] == [f"The fox went on for day {number}." for number in range(9)]
+
+
 def test_a_story_alone(tmp_path):
     found = read_book(book(tmp_path, STORY))
     assert not found.novel and [tale.text for tale in found.tales] == [

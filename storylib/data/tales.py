@@ -126,7 +126,8 @@ def contents(found: Sequence[Block]) -> tuple[str, int]:
             stop = start + 1 if len(block.lines) > 1 else start + 2  # the list begins in this block, or the next
             while stop < len(found) and found[stop].gap == 1:
                 stop += 1
-            return letters(" ".join(block.text for block in found[start:stop])), stop
+            if stop <= len(found) / 2:  # else no blank lines part the list from the tales
+                return letters(" ".join(block.text for block in found[start:stop])), stop
     return "", 0
 
 
@@ -161,7 +162,7 @@ def sections(part: Sequence[Block], title: bool = False) -> Iterator[Section]:
         name = block.heading
         if THE_END.fullmatch(block.text) and index >= len(part) / 2:
             break
-        apart = block.gap > 1 or head or name.lower().startswith("footnote")
+        apart = block.gap > 1 or head and not CONTENTS.fullmatch(name) or name.lower().startswith("footnote")
         if is_heading(block) or apart and NOT_TOLD.fullmatch(name):
             if prose:
                 yield tuple(prose)
@@ -206,7 +207,7 @@ def is_heading(block: Block) -> bool:
 
 
 def is_chapter(block: Block) -> bool:
-    """Whether a block is a heading that counts: Chapter 1, LETTER II, Third Part, IV; the first needs no room."""
+    """Whether a block is a heading that counts: LETTER II, Third Part, IV; or Chapter 1, with or without room."""
     room = block.gap > 1 or block.heading.lower().startswith("chapter")
     return room and len(block.lines) <= 3 and bool(CHAPTER.match(block.heading))
 
