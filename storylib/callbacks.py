@@ -25,7 +25,8 @@ class LogSteps(TrainerCallback):
     def __init__(self, run: Run) -> None:
         self.run, self.overflows = run, 0
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args, state, control, model, **kwargs) -> None:
+        self.hopeless = 2 * math.log(model.config.vocab_size)  # nats per token: as bad as guessing, squared
         main = state.is_world_process_zero
         bar = {"total": state.max_steps, "initial": state.global_step, "unit": "step", "disable": not main}
         self.bar = tqdm(desc="fine-tuning", **bar)
@@ -47,14 +48,15 @@ class LogSteps(TrainerCallback):
         self.refuse_broken(row, args)
 
     def refuse_broken(self, row: dict[str, float], args) -> None:
-        """UserError at the first number that is not finite, before the state it belongs to is saved."""
-        broken = [key for key in ("loss", "grad_norm", "eval_loss") if not math.isfinite(row.get(key, 0.0))]
-        if args.fp16 and broken == ["grad_norm"] and self.overflows < OVERFLOWS:
+        """UserError at the first number that tells of a run gone wrong, before the state it belongs to is saved."""
+        wrong = [key for key in ("loss", "grad_norm", "eval_loss") if not math.isfinite(row.get(key, 0.0))]
+        wrong += [key for key in ("loss", "eval_loss") if row.get(key, 1.0) == 0.0 or row.get(key, 1.0) > self.hopeless]
+        if args.fp16 and wrong == ["grad_norm"] and self.overflows < OVERFLOWS:
             self.overflows += 1  # part of the game: the scaler skips the step and halves its scale
-        elif broken:
+        elif wrong:
             self.bar.close()
             raise UserError(
-                f"{broken[0]} is {row[broken[0]]} at step {row['step']}: training stopped, and the checkpoint before "
+                f"{wrong[0]} is {row[wrong[0]]:.4g} at step {row['step']}: training stopped, and the checkpoint before "
                 f"it is kept; train anew in another folder with a lower learning rate than {args.learning_rate:g}"
             )
         elif "grad_norm" in row:

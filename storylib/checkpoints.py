@@ -48,9 +48,9 @@ class SafeCheckpoints:
                 shutil.rmtree(old)
         processes().wait_for_everyone()
 
-    def _run_epoch(self, *args, **kwargs) -> None:
+    def _run_epoch(self, **settings) -> None:
         if self.state.global_step < self.state.max_steps:  # from its last checkpoint, a run would go one step too far
-            super()._run_epoch(*args, **kwargs)
+            super()._run_epoch(**settings)
 
 
 def refuse_broken(model: torch.nn.Module, when: str) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,8 +61,11 @@ def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_base(base: str, four_bit: bool = True) -> PreTrainedModel:
-    """The base on this machine's device, its linear layers in NF4 (double quantisation) or as they are."""
+def load_base(base: str, four_bit: bool = True, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The base on this machine's device, its linear layers in NF4 (double quantisation) or as they are.
+
+    dtype: of what is not in NF4; by default that of this machine. Raises UserError for a folder without whole weights.
+    """
     where = resolve(base)
     if Path(where).is_dir():
         check_weights(Path(where), "model")
@@ -76,7 +80,7 @@ def load_base(base: str, four_bit: bool = True) -> PreTrainedModel:
     )
     model = AutoModelForCausalLM.from_pretrained(
         where,
-        dtype=compute_dtype(),
+        dtype=dtype or compute_dtype(),
         device_map={"": device()},
         quantization_config=quantisation if four_bit else None,
     )
@@ -125,19 +129,54 @@ def trainable_in_fp32(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
+def load_finetuned(folder: Path, four_bit: bool = True) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """What a run ended with, an adapter or a whole model, ready to tell stories. Raises UserError as `load_adapter`."""
+    if (Path(folder) / "config.json").exists():
+        return load_base(str(folder), four_bit=False).eval(), load_tokenizer(str(folder))
+    return load_adapter(folder, four_bit)
+
+
 def load_adapter(folder: Path, four_bit: bool = True) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """A fine-tuned model ready to tell stories, with its tokenizer; UserError where a file is missing or cut off."""
-    config = Path(folder) / "adapter_config.json"
-    if not config.exists():
-        raise UserError(f"no adapter in {folder}: adapter_config.json is missing; train one or name another folder")
-    check_weights(Path(folder), "adapter_model")
-    try:
-        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{config} is damaged ({error!r}); train the adapter again or fetch it again") from error
+    """A fine-tuned model ready to tell stories, with its tokenizer.
+
+    Raises UserError where a file is missing or cut off, and where the base is not the one that was trained on.
+    """
+    base = base_of(Path(folder))
+    tokenizer = load_tokenizer(base)
+    check_tokenizer(Path(folder), tokenizer, base)
     model = PeftModel.from_pretrained(unpacked(load_base(base, four_bit)), folder)
     model.merge_adapter()
-    return model.eval(), load_tokenizer(base)
+    return model.eval(), tokenizer
+
+
+def base_of(folder: Path) -> str:
+    """The base of an adapter. Raises UserError where the adapter is not whole, or its base has changed since."""
+    config, card = folder / "adapter_config.json", folder / "run.json"
+    if not config.exists():
+        raise UserError(f"no adapter in {folder}: adapter_config.json is missing; train one or name another folder")
+    check_weights(folder, "adapter_model")
+    try:
+        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        trained_on = json.loads(card.read_text(encoding="utf-8"))["hashes"]["base"] if card.exists() else None
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{folder} is damaged ({error!r}); train the adapter again or fetch it again") from error
+    known_by_weights = Path(resolve(base)).is_dir() and re.fullmatch("[0-9a-f]{64}", trained_on or "")
+    if known_by_weights and weights_hash(base) != trained_on:
+        raise UserError(
+            f"{folder} was trained on a base with other weights than {base} has now, and would tell nonsense on it; "
+            "bring back its base or train it again"
+        )
+    return base
+
+
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, base: str) -> None:
+    """UserError where the tokenizer that was saved with an adapter has other tokens than its base's."""
+    if (folder / "tokenizer_config.json").exists():
+        if load_tokenizer(str(folder)).get_vocab() != tokenizer.get_vocab():
+            raise UserError(
+                f"{folder} was trained with another tokenizer than that of {base}, and would read other words; "
+                "bring back its base or train it again"
+            )
 
 
 def unpacked(model: PreTrainedModel) -> PreTrainedModel:

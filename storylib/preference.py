@@ -1,6 +1,5 @@
 """Teach an adapter what readers prefer, by direct preference optimisation (Rafailov et al. 2023, arXiv 2305.18290)."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -15,17 +14,18 @@ from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
 from storylib.callbacks import LogSteps, TellSamples, append
-from storylib.checkpoints import SafeCheckpoints
+from storylib.checkpoints import SafeCheckpoints, full_disk_named
 from storylib.config import Recipe
 from storylib.data.splitting import share
 from storylib.errors import UserError
 from storylib.feedback import FeedbackStore, preference_set
 from storylib.files import read_log
-from storylib.models import check_weights, load_base, load_tokenizer, resolve, trainable_in_fp32, weights_hash
+from storylib.models import base_of, load_base, load_tokenizer, resolve, trainable_in_fp32, weights_hash
 from storylib.parallel import processes
 from storylib.runs import Run, describe, read_card, text_hash
 from storylib.runtime import compute_dtype, device
-from storylib.training import LengthGrouped, Trained, full_disk_named, save, train_on
+from storylib.trainer import LengthGrouped
+from storylib.training import Trained, save, train_on
 
 COLUMNS = ("prompt", "chosen", "rejected")
 
@@ -37,7 +37,7 @@ class PreferenceSettings:
     beta: float = 0.1  # how dear it is to leave the adapter as it was; higher keeps nearer to it
     learning_rate: float = 0.1  # of the recipe's
     epochs: float = 1.0  # more soon learns the stories by heart
-    batch_size: int = 8  # pairs per optimizer step
+    batch_size: int = 4  # pairs per optimizer step: readers give few, and few steps teach little
     warmup: float = 0.1  # share of the steps
     held_out: float = 0.1  # share of the prompts whose pairs are kept for evaluation
     evaluations: int = 3  # how often, about, the held-out loss and the samples are taken
@@ -128,25 +128,18 @@ def as_pairs(feedback: FeedbackStore | Dataset | str | Path) -> Dataset:
         return preference_set(feedback)
     if missing := [name for name in COLUMNS if name not in feedback.column_names]:
         raise UserError(f"pairs need the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing")
-    return feedback.select_columns(list(COLUMNS))
+    pairs = feedback.select_columns(list(COLUMNS))
+    pairs.info.description = ""  # of a store's pairs it counts what was left out
+    return pairs
 
 
 def check_adapter(folder: Path, recipe: Recipe) -> Mapping:
     """The run card of an adapter, or {} where it has none; UserError where it is not whole or of another base."""
-    config = folder / "adapter_config.json"
-    if not config.exists():
-        raise UserError(f"no adapter in {folder}: adapter_config.json is missing; train one or name another folder")
-    check_weights(folder, "adapter_model")
-    try:
-        base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{config} is damaged ({error!r}); train the adapter again or fetch it again") from error
-    card = read_card(folder / "run.json") if (folder / "run.json").exists() else {}
-    weights = card.get("hashes", {}).get("base", weights_hash(recipe.base))
-    if resolve(base) != resolve(recipe.base) or weights != weights_hash(recipe.base):
+    base = base_of(folder)
+    if resolve(base) != resolve(recipe.base):
         advice = f"the base of {recipe.name} is {recipe.base}; name the adapter's own recipe"
-        raise UserError(f"{folder} is an adapter of {base} with other weights; {advice}")
-    return card
+        raise UserError(f"{folder} is an adapter of {base}; {advice}")
+    return read_card(folder / "run.json") if (folder / "run.json").exists() else {}
 
 
 def load_trainable(folder: Path, recipe: Recipe) -> PeftModel:

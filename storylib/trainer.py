@@ -59,17 +59,25 @@ class StoryTrainer(SafeCheckpoints, SFTTrainer):
             self.train_dataset, self.eval_dataset = with_filler(self.train_dataset), with_filler(self.eval_dataset)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        lengths = [len(ids) for ids in self.rows(train_dataset or self.train_dataset)["input_ids"]]
-        together = self._train_batch_size * self.args.world_size
-        return LengthGrouped(lengths, together * self.args.gradient_accumulation_steps, self.args.seed, together)
+        lengths, whole = self.share_out(train_dataset or self.train_dataset, self._train_batch_size)
+        together = self._train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+        self.order = LengthGrouped(lengths, together, self.args.seed, whole)
+        return self.order
+
+    def _run_epoch(self, *, epoch: int, **rest) -> None:
+        self.order.set_epoch(epoch)  # accelerate does not reach it when several processes go on within an epoch
+        super()._run_epoch(epoch=epoch, **rest)
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sequence[int]:
-        number, together = len(self.rows(eval_dataset)), self.args.eval_batch_size * self.args.world_size
-        return [*range(number), *[number] * (-number % together)]
+        lengths, whole = self.share_out(eval_dataset, self.args.eval_batch_size)
+        number = len(lengths)
+        return [*range(number), *[number] * (-number % whole)]
 
-    def rows(self, dataset: Dataset) -> Dataset:
-        """A data set without its filler."""
-        return dataset.select(range(len(dataset) - 1)) if self.args.world_size > 1 else dataset
+    def share_out(self, dataset: Dataset, batch_size: int) -> tuple[list[int], int]:
+        """Tokens of each row but the filler, and the number of rows that the processes take at a time."""
+        lengths = [len(ids) for ids in dataset["input_ids"]]
+        several = self.args.world_size > 1
+        return (lengths[:-1], batch_size * self.args.world_size) if several else (lengths, 1)
 
     def evaluate(self, *args, **kwargs) -> dict[str, float]:
         """Nats per token over all held-out stories, logged as `eval_loss`.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,28 +11,18 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from storylib import data
+from storylib.batching import with_smaller_batches
 from storylib.callbacks import LogSteps, SaveByTime, StopAtStepEnd, TellSamples
 from storylib.checkpoints import full_disk_named, newest_whole, refuse_broken, step_of
-from storylib.config import Recipe
+from storylib.config import Recipe, TrainSettings
 from storylib.errors import UserError
 from storylib.files import atomic_folder, read_log, trim_log
 from storylib.models import attach_lora, load_base, load_tokenizer, weights_hash
 from storylib.parallel import as_main_says, processes
 from storylib.prompts import known_emojis
 from storylib.runs import Run, describe, text_hash
-from storylib.trainer import LengthGrouped, story_trainer
+from storylib.trainer import story_trainer
 from storylib.window import fit
-
-__all__ = [
-    "Interrupted",
-    "LengthGrouped",
-    "Trained",
-    "finetune",
-    "full_disk_named",
-    "save_adapter",
-    "story_trainer",
-    "train_on",
-]
 
 HELD_OUT = 500  # stories that the held-out loss is taken on, at most
 
@@ -81,16 +71,23 @@ def finetune(
         if run.result:
             say(f"{run.folder} holds this very run, finished; to train anew choose another folder, or remove it")
             return Trained(run, read_log(run.log))
-        torch.manual_seed(recipe.train.seed)
-        model = load_model(recipe, tokenizer, emojis)
-        run.start(card)
-        trainer = story_trainer(recipe, run, model, tokenizer, train, held_out)
-        trainer.add_callback(LogSteps(run))
-        if prompts := list(dict.fromkeys(held_out["prompt"]))[:samples]:
-            trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
-        with full_disk_named(run.folder):
-            train_on(trainer, run, minutes, say)
-            save(run, model, tokenizer, recipe.base)
+
+        def attempt(settings: TrainSettings) -> None:
+            torch.manual_seed(recipe.train.seed)
+            model = load_model(recipe, tokenizer, emojis)
+            run.start(card)
+            trainer = story_trainer(replace(recipe, train=settings), run, model, tokenizer, train, held_out)
+            trainer.add_callback(LogSteps(run))
+            if prompts := list(dict.fromkeys(held_out["prompt"]))[:samples]:
+                trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
+            with full_disk_named(run.folder):
+                train_on(trainer, run, minutes, say)
+                save(run, model, tokenizer, recipe.base)
+
+        if state.num_processes > 1:  # memory may run out in one of them, and the others would wait for it
+            attempt(recipe.train)
+        else:
+            with_smaller_batches(attempt, recipe.train, say)
     return Trained(run, read_log(run.log))
 
 
@@ -110,7 +107,7 @@ def rows_of(dataset: DatasetDict, tokenizer, window: int, say: Callable[[str], N
 def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -> PreTrainedModel:
     """The base with new adapters; whole and in fp32, all of it to be trained, by a recipe without LoRA."""
     if recipe.lora is None:
-        return load_base(recipe.base, four_bit=False).float()
+        return load_base(recipe.base, four_bit=False, dtype=torch.float32)
     tokens = name_tokens(tokenizer, emojis) if recipe.lora.names else []
     return attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora, tokens)
 

@@ -1,6 +1,7 @@
 """Loading: damaged files are named, 4-bit layers stay trainable, adapters learn in fp32."""
 
 import shutil
+from dataclasses import replace
 
 import bitsandbytes
 import pytest
@@ -9,7 +10,7 @@ import torch
 from storylib.config import EMBEDDED_BASE, GenerationSettings
 from storylib.errors import UserError
 from storylib.generation import generate
-from storylib.models import attach_lora, load_adapter, load_base, load_tokenizer
+from storylib.models import attach_lora, load_adapter, load_base, load_finetuned, load_tokenizer
 from storylib.training import finetune
 
 
@@ -65,6 +66,47 @@ def test_adapter_opens_again_with_the_same_stories(tiny_recipe, rows, tmp_path, 
     samples = trained.run.samples.read_text()
     last = generate(model, tokenizer, [rows["test"]["prompt"][0]], tiny_recipe.generate, tiny_recipe.train.seed)[0]
     assert f'"step": 4, "prompt": " hedgehog, castle, courage\\n", "seed": 17, "text": {quoted(last.text)}' in samples
+
+
+def test_adapter_of_another_base_is_refused(tiny_recipe, rows, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_recipe.base, base)
+    adapter = finetune(replace(tiny_recipe, base=str(base)), tmp_path / "run", rows).run.adapter
+    other = load_base(str(base), four_bit=False)
+    with torch.no_grad():
+        other.model.norm.weight[0] += 1
+    other.save_pretrained(base)
+    with pytest.raises(UserError, match=r"adapter was trained on a base with other weights than .*base has now"):
+        load_adapter(adapter)
+
+
+def test_base_with_another_tokenizer_than_the_adapters_is_refused(tiny_recipe, rows, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_recipe.base, base)
+    adapter = finetune(replace(tiny_recipe, base=str(base)), tmp_path / "run", rows).run.adapter
+    other = load_tokenizer(str(base))
+    other.add_tokens(["<moon>"])
+    other.save_pretrained(base)
+    with pytest.raises(UserError, match="adapter was trained with another tokenizer than that of .*base"):
+        load_adapter(adapter)
+
+
+def test_model_trained_whole_opens_again(tiny_recipe, rows, tmp_path):
+    whole = replace(tiny_recipe, lora=None, four_bit=False)
+    trained = finetune(whole, tmp_path / "run", rows)
+    assert trained.run.result == trained.run.model and not trained.run.adapter.exists()
+    model, tokenizer = load_finetuned(trained.run.result)
+    fresh = load_base(tiny_recipe.base, four_bit=False).state_dict()
+    moved = [not torch.equal(weight, fresh[name]) for name, weight in model.state_dict().items()]
+    assert all(moved) and model.dtype == torch.float32
+    story = generate(model, tokenizer, [rows["test"]["prompt"][0]], tiny_recipe.generate, tiny_recipe.train.seed)[0]
+    assert (
+        trained.run.samples.read_text()
+        .splitlines()[-1]
+        .endswith(f'"text": {quoted(story.text)}, "ended": "limit", "tokens": 8}}')
+    )
+    with pytest.raises(UserError, match="no adapter in"):
+        load_finetuned(tmp_path / "nowhere")
 
 
 def quoted(text: str) -> str:

@@ -1,23 +1,27 @@
-"""Fine-tuning: what is learnt, what is left alone, what is kept when it ends early."""
+"""Fine-tuning: what is learnt, what is left alone, what stops it."""
 
 import errno
 import json
 import os
 import shutil
-import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
+import datasets
 import peft
 import pytest
 import torch
 from safetensors import SafetensorError
 
-from storylib import training
+from storylib import checkpoints, training
+from storylib.callbacks import OVERFLOWS, LogSteps
+from storylib.checkpoints import fault, full_disk_named, saved, step_of
 from storylib.errors import UserError
-from storylib.files import trim_log
 from storylib.models import attach_lora, load_adapter, load_base
-from storylib.runs import Run, describe
-from storylib.training import Interrupted, LengthGrouped, finetune, story_trainer
+from storylib.runs import Run
+from storylib.trainer import LengthGrouped, StoryTrainer, story_trainer
+from storylib.training import finetune
+from storylib.window import fit
 
 
 def losses(trained) -> list[float]:
@@ -138,3 +142,209 @@ def test_broken_base_leaves_no_run_behind(tiny_recipe, rows, tmp_path):
 def test_targets_that_match_no_layer(tiny_recipe):
     with pytest.raises(UserError, match="match no layer"):
         attach_lora(load_base(tiny_recipe.base), replace(tiny_recipe.lora, targets=("query_key_value",)))
+
+
+def test_diverging_run_keeps_the_checkpoint_before(tiny_recipe, rows, tmp_path, monkeypatch):
+    step = StoryTrainer.training_step
+
+    def diverge(self, *args, **kwargs):
+        loss = step(self, *args, **kwargs)
+        return loss * float("nan") if self.state.global_step == 3 else loss
+
+    monkeypatch.setattr(StoryTrainer, "training_step", diverge)
+    with pytest.raises(UserError, match=r"loss is nan at step 4: training stopped.*lower learning rate than 0\.01"):
+        finetune(tiny_recipe, tmp_path, rows)
+    assert not Run(tmp_path).result
+    (kept,) = saved(tmp_path / "checkpoints")
+    assert step_of(kept) == 2 and fault(kept) is None
+
+
+def test_learning_rate_that_diverges(tiny_recipe, rows, tmp_path):
+    wild = replace(tiny_recipe, train=replace(tiny_recipe.train, learning_rate=1e30, warmup=0))
+    with pytest.raises(UserError, match=r"(loss|grad_norm) is (nan|inf) at step 2.*lower learning rate than 1e\+30"):
+        finetune(wild, tmp_path, rows)
+    assert not Run(tmp_path).result
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny_recipe, rows, tmp_path, monkeypatch):
+    def overflow(self, args, state, control, model, **kwargs):
+        if state.global_step == 3:
+            next(p for p in model.parameters() if p.requires_grad).data[0] = float("inf")
+
+    monkeypatch.setattr(LogSteps, "on_step_end", overflow)
+    with pytest.raises(UserError, match="1 weights are not finite after step 4|is nan at step 4"):
+        finetune(tiny_recipe, tmp_path, rows)
+    assert [step_of(kept) for kept in saved(tmp_path / "checkpoints")] == [2]
+    with pytest.raises(UserError, match="not finite after step 4"):
+        model = torch.nn.Linear(2, 2)
+        model.weight.data[0, 0] = float("inf")
+        checkpoints.refuse_broken(model, "after step 4")
+
+
+def test_overflow_in_fp16_is_left_to_the_scaler_but_not_for_ever(tmp_path):
+    class State:
+        global_step, max_steps, is_world_process_zero = 1, 2, True
+
+    class Arguments:
+        fp16, learning_rate = True, 1e-4
+
+    log = LogSteps(Run(tmp_path))
+    log.on_train_begin(Arguments, State, None, SimpleNamespace(config=SimpleNamespace(vocab_size=4096)))
+    log.on_step_begin(Arguments, State, None)
+    overflow, fine = ({"loss": 2.0, "grad_norm": norm, "num_tokens": 10} for norm in (float("inf"), 1.0))
+    for _ in range(OVERFLOWS):
+        log.on_log(Arguments, State, None, overflow)
+    log.on_log(Arguments, State, None, fine)
+    for _ in range(OVERFLOWS):
+        log.on_log(Arguments, State, None, overflow)
+    with pytest.raises(UserError, match="grad_norm is inf"):
+        log.on_log(Arguments, State, None, overflow)
+    Arguments.fp16 = False
+    with pytest.raises(UserError, match="grad_norm is inf"):
+        log.refuse_broken({"step": 1, "grad_norm": float("inf")}, Arguments)
+
+
+def test_loss_that_says_nothing_was_learnt(tmp_path):
+    class Arguments:
+        fp16, learning_rate = False, 1e-4
+
+    class State:
+        global_step, max_steps, is_world_process_zero = 0, 2, True
+
+    log = LogSteps(Run(tmp_path))
+    log.on_train_begin(Arguments, State, None, SimpleNamespace(config=SimpleNamespace(vocab_size=4096)))
+    log.refuse_broken({"step": 1, "loss": 12.0, "grad_norm": 300.0, "eval_loss": 0.01}, Arguments)
+    for broken in ({"loss": 0.0}, {"loss": 17.0}, {"eval_loss": 0.0}, {"eval_loss": 16.7}):  # guessing: ln 4096 = 8.3
+        with pytest.raises(UserError, match=rf"{next(iter(broken))} is {next(iter(broken.values())):g} at step 1"):
+            log.refuse_broken({"step": 1} | broken, Arguments)
+
+
+def test_full_disk_is_named(tmp_path, monkeypatch):
+    with (
+        pytest.raises(OSError, match="the disk is full; free some and give the same command again"),
+        full_disk_named("."),
+    ):
+        raise SafetensorError("IoError(Os { code: 28 }) No space left on device (os error 28)")
+    with pytest.raises(OSError, match="the disk is full"), full_disk_named("."):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(RuntimeError, match="another"), full_disk_named("."):
+        raise RuntimeError("another")
+
+
+def test_full_disk_keeps_the_checkpoint_before_and_goes_on_when_there_is_room(tiny_recipe, rows, tmp_path, monkeypatch):
+    whole = finetune(tiny_recipe, tmp_path / "whole", rows)
+    save_scheduler = torch.save
+
+    def full(content, path, **kwargs):
+        if "checkpoint-4" in str(path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save_scheduler(content, path, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="the disk is full"):
+            finetune(tiny_recipe, tmp_path / "run", rows)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["checkpoint-2"]
+    resumed = finetune(tiny_recipe, tmp_path / "run", rows)
+    assert losses(resumed) == losses(whole)
+
+
+def test_empty_splits_are_named(tiny_recipe, rows, tmp_path):
+    for split in ("train", "test"):
+        empty = datasets.DatasetDict(rows | {split: rows[split].select([])})
+        with pytest.raises(UserError, match=f"the {split} split of the corpus has no rows"):
+            finetune(tiny_recipe, tmp_path / "run", empty)
+    assert not (tmp_path / "run").exists()
+
+
+def test_held_out_rows_are_those_of_validation_where_there_are_some(tiny_recipe, rows, tokenizer):
+    rows["validation"] = rows["train"].select([2])
+    train, held_out = training.rows_of(rows, tokenizer, 64, print)
+    assert held_out.to_list() == [{key: rows["train"][2][key] for key in ("prompt", "completion")}]
+    many = datasets.DatasetDict(rows | {"validation": datasets.concatenate_datasets([rows["train"]] * 300)})
+    assert 300 < len(training.rows_of(many, tokenizer, 64, print)[1]) <= training.HELD_OUT
+
+
+def test_long_stories_end_behind_the_last_sentence_that_fits(tokenizer):
+    story = "A fox sat down. " + '"Come! Now!" she said. ' + "Then they ran and ran and ran."
+    long = {"prompt": " fox\n", "completion": story}
+    short = {"prompt": " fox\n", "completion": "A fox."}
+
+    def length(text):
+        return len(tokenizer(" fox\n" + text).input_ids) + 1  # and EOS
+
+    def fitted(window):
+        rows, note = fit(datasets.Dataset.from_list([long, short]), tokenizer, window)
+        assert all(length(row["completion"]) <= window and row["prompt"] == " fox\n" for row in rows)
+        return rows["completion"][0], note
+
+    assert fitted(length(story)) == (story, "")
+    one_less = length(story) - 1
+    assert fitted(one_less) == (
+        'A fox sat down. "Come! Now!" she said.',
+        f"1 of 2 stories end early, behind a sentence, to fit {one_less} tokens",
+    )
+    assert fitted(length('A fox sat down. "Come! Now!" she said.') - 1)[0] == "A fox sat down."
+
+
+def test_cut_stories_still_end_with_eos(tiny_recipe, tokenizer, tmp_path):
+    row = {"prompt": " fox\n", "completion": "A fox sat. " * 30}
+    train, _ = fit(datasets.Dataset.from_list([row]), tokenizer, 64)
+    model = attach_lora(load_base(tiny_recipe.base), tiny_recipe.lora)
+    (ids,) = story_trainer(tiny_recipe, Run(tmp_path), model, tokenizer, train, train).train_dataset["input_ids"]
+    assert 55 < len(ids) <= 64 and ids[-1] == tokenizer.eos_token_id
+
+
+def test_rows_without_room_for_a_sentence_are_left_out_and_counted(tokenizer):
+    wordy = {"prompt": " fox" * 40, "completion": "A fox."}
+    endless = {"prompt": " fox\n", "completion": "and the fox ran " * 40}
+    short = {"prompt": " fox\n", "completion": "A fox."}
+    rows, note = fit(datasets.Dataset.from_list([wordy, *[short] * 400, endless]), tokenizer, 32)
+    assert rows.to_list() == [short] * 400 and note == "2 rows left out: no room for a sentence of story"
+    with pytest.raises(UserError, match="2 of 200 rows have no room for a sentence of story in a window of 32 tokens"):
+        fit(datasets.Dataset.from_list([wordy, *[short] * 198, endless]), tokenizer, 32)
+
+
+def test_sentences_end_as_their_language_has_it(tokenizer):
+    row = {"prompt": "狐狸\n", "completion": "从前有一只狐狸。" * 9, "language": "zh"}
+    rows, _ = fit(datasets.Dataset.from_list([row]), tokenizer, 64)
+    story = rows["completion"][0]
+    assert 0 < len(story) < len(row["completion"]) and set(story.split("。")) == {"从前有一只狐狸", ""}
+
+
+def test_held_out_loss_is_per_token_however_it_is_batched(tiny_recipe, rows, tokenizer, tmp_path):
+    model = attach_lora(load_base(tiny_recipe.base), tiny_recipe.lora)
+    train = rows["train"].select_columns(["prompt", "completion"])
+    scores = []
+    for size in (1, 3, 4):
+        recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, batch_size=size))
+        scores.append(story_trainer(recipe, Run(tmp_path), model, tokenizer, train, train).evaluate()["eval_loss"])
+    nats = tokens = 0
+    for row in train:
+        start, text = len(tokenizer(row["prompt"]).input_ids), row["prompt"] + row["completion"]
+        ids = torch.tensor([[*tokenizer(text).input_ids, tokenizer.eos_token_id]])
+        with torch.no_grad():
+            logits = model.eval()(input_ids=ids[:, :-1]).logits[0, start - 1 :]  # (story tokens, V)
+        nats += torch.nn.functional.cross_entropy(logits, ids[0, start:], reduction="sum").item()
+        tokens += ids.shape[1] - start
+    assert scores == pytest.approx([nats / tokens] * 3, rel=1e-5)
+
+
+def test_memory_that_runs_out_halves_the_batch_and_keeps_the_steps(tiny_recipe, rows, tmp_path, monkeypatch, capsys):
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, batch_size=4, epochs=3, evaluations=3))
+    whole = finetune(recipe, tmp_path / "whole", rows)
+    step = StoryTrainer.training_step
+
+    def narrow(self, model, inputs, *args, **kwargs):
+        if self.state.global_step == 1 and len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return step(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(StoryTrainer, "training_step", narrow)
+    narrowed = finetune(recipe, tmp_path / "narrow", rows)
+    assert losses(narrowed) == pytest.approx(losses(whole), rel=1e-5)
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "out of memory: going on with 2 stories at a time and 2 times per step, so that a step still sees 4",
+        "going on from step 1",
+    ]
