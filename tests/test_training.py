@@ -12,6 +12,7 @@ import peft
 import pytest
 import torch
 from safetensors import SafetensorError
+from trl import SFTTrainer
 
 from storylib import checkpoints, training
 from storylib.callbacks import OVERFLOWS, LogSteps
@@ -348,3 +349,18 @@ def test_memory_that_runs_out_halves_the_batch_and_keeps_the_steps(tiny_recipe, 
         "out of memory: going on with 2 stories at a time and 2 times per step, so that a step still sees 4",
         "going on from step 1",
     ]
+
+
+def test_loss_and_gradients_are_those_of_trl(tiny_recipe, rows, tokenizer, tmp_path):
+    model = attach_lora(load_base(tiny_recipe.base), tiny_recipe.lora)
+    recipe = replace(tiny_recipe, train=replace(tiny_recipe.train, batch_size=4))
+    plain = rows["train"].select_columns(["prompt", "completion"])
+    trainer = story_trainer(recipe, Run(tmp_path), model, tokenizer, plain, plain)
+    batch = next(iter(trainer.get_train_dataloader()))
+    for items in (None, torch.tensor(50)):
+        found = []
+        for loss_of in (trainer.compute_loss, SFTTrainer.compute_loss.__get__(trainer)):
+            loss = loss_of(model, dict(batch), num_items_in_batch=items)
+            grads = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
+            found.append((loss.detach(), torch.cat([grad.flatten() for grad in grads])))
+        torch.testing.assert_close(found[0], found[1])
