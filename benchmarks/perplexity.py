@@ -1,6 +1,6 @@
 """Seconds of perplexity: ours beside the loop of `evaluate`, as ratios in one run.
 
-    python -m benchmarks.perplexity [--stories 1000] [--rounds 3] [--file STORIES.jsonl] [--out FILE.json]
+    python -m benchmarks.perplexity [--stories 1000] [--rounds 3] [--threads 1] [--file STORIES.jsonl] [--out FILE.json]
 
 All score the same stories with the same model in memory, BOS in front:
 
@@ -12,12 +12,13 @@ All score the same stories with the same model in memory, BOS in front:
 Only stories that fit the model's window are taken, since evaluate has no other way with longer ones than to cut them:
 TinyStories where they lie beside the project, else the shipped ones, every third of them joined to the next two. The
 loops take turns, so that a busy machine slows all of them; the ratio is taken within each round, and its median counts.
+One thread, since on a busy machine several wait for each other; processor time is given beside the time that passed.
 """
 
 import json
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated
@@ -41,10 +42,12 @@ BATCH = 16  # stories; evaluate's default
 def main(
     stories: Annotated[int, typer.Option(help="How many.")] = 1000,
     rounds: Annotated[int, typer.Option(help="How often each loop runs.")] = 3,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
     file: Annotated[Path | None, typer.Option(help="JSONL of other stories, in a column `text` or `story`.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
 ) -> None:
     """Measure, print a table, and write the figures."""
+    torch.set_num_threads(threads)
     tokenizer, model = load_tokenizer(EMBEDDED_BASE), load_base(EMBEDDED_BASE, four_bit=False).eval()
     tokenizer.padding_side = "right"  # on the left, evaluate would score each story's first token after padding
     window = model.config.max_position_embeddings
@@ -57,29 +60,41 @@ def main(
         "storylib": lambda: perplexity(model, tokenizer, texts).per_story,
     }
     evaluate_loop(model, tokenizer, texts[:BATCH], BATCH)  # warm
+    seconds, busy = measure(loops, rounds)
+    lengths = np.percentile([len(tokenizer(text).input_ids) for text in texts], [0, 25, 50, 75, 100])
+    facts = {"stories": stories, "tokens by quartile": lengths.astype(int).tolist(), "threads": threads}
+    ratios, ratios_busy = ratios_of(seconds), ratios_of(busy)
+    print(facts)
+    print(f"{'loop':10} {'seconds':>8} {'ratio':>6} {'processor seconds':>18} {'ratio':>6}")
+    for name in loops:
+        wall, cpu = statistics.median(seconds[name]), statistics.median(busy[name])
+        print(f"{name:10} {wall:8.1f} {ratios[name]:6.2f} {cpu:18.1f} {ratios_busy[name]:6.2f}")
+    if out:
+        facts |= {"seconds": seconds, "processor seconds": busy, "ratio": ratios, "processor ratio": ratios_busy}
+        write_text(out, json.dumps(facts, indent=1))
+
+
+def measure(loops: dict[str, Callable], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds and processor seconds of each loop in each round."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
+    busy: dict[str, list[float]] = {name: [] for name in loops}
     found: dict[str, Sequence[float]] = {}
     for number in range(rounds):
         for name, loop in loops.items():
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             found[name] = loop()
             seconds[name].append(time.perf_counter() - start)
+            busy[name].append(time.process_time() - worked)
         took = ", ".join(f"{name} {times[-1]:.1f} s" for name, times in seconds.items())
         print(f"round {number + 1}: {took}", flush=True)
     np.testing.assert_allclose(found["storylib"], found["evaluate"], rtol=1e-4)  # whose sums are in fp32
-    report(seconds, [len(tokenizer(text).input_ids) for text in texts], out)
+    return seconds, busy
 
 
-def report(seconds: dict[str, list[float]], lengths: list[int], out: Path | None) -> None:
-    ratios = {name: [a / b for a, b in zip(times, seconds["storylib"], strict=True)] for name, times in seconds.items()}
-    spread = [int(part) for part in np.percentile(lengths, [0, 25, 50, 75, 100])]
-    print(f"{len(lengths)} stories, tokens by quartile {spread}, {torch.get_num_threads()} threads")
-    print(f"{'loop':10} {'seconds':>8} {'storylib is faster by':>22}")
-    for name, times in seconds.items():
-        print(f"{name:10} {statistics.median(times):8.1f} {statistics.median(ratios[name]):22.2f}")
-    if out:
-        facts = {"stories": len(lengths), "tokens_by_quartile": spread, "threads": torch.get_num_threads()}
-        write_text(out, json.dumps(facts | {"seconds": seconds, "ratios": ratios}, indent=1))
+def ratios_of(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """How many times as long as ours each loop took, the median over rounds."""
+    ours = seconds["storylib"]
+    return {name: statistics.median(a / b for a, b in zip(took, ours, strict=True)) for name, took in seconds.items()}
 
 
 def read_texts(file: Path | None) -> Iterator[str]:
