@@ -36,7 +36,7 @@ class PreferenceSettings:
 
     beta: float = 0.1  # how dear it is to leave the adapter as it was; higher keeps nearer to it
     learning_rate: float = 0.1  # of the recipe's
-    epochs: float = 1.0  # more soon learns the stories by heart
+    epochs: float = 2.0
     batch_size: int = 4  # pairs per optimizer step: readers give few, and few steps teach little
     warmup: float = 0.1  # share of the steps
     held_out: float = 0.1  # share of the prompts whose pairs are kept for evaluation
