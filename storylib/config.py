@@ -38,11 +38,13 @@ class LoraSettings:
     alpha: int = 32
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"  # PEFT's word for every linear layer but the head
-    names: bool = False  # also learn the embeddings of the corpus's emojis and their names
+    embeddings: str = "none"  # that are learnt too: "names" of the corpus's emojis, or all of the "corpus"
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
             raise UserError(f"rank must be at least 1 and dropout in [0, 1), got {self}")
+        if self.embeddings not in ("none", "names", "corpus"):
+            raise UserError(f"embeddings are learnt of none, names or corpus, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +122,7 @@ EMOJI = Recipe(
     corpus="emoji",
     data={"level": "easy"},
     base=EMBEDDED_BASE,
-    lora=LoraSettings(rank=64, alpha=64, names=True),
+    lora=LoraSettings(rank=64, alpha=64, embeddings="names"),
     train=TrainSettings(epochs=4.5, learning_rate=3e-3, evaluations=3),
 )
 
@@ -234,13 +236,13 @@ def language(name: str, code: str, epochs: float, rate: float) -> Recipe:
 
 
 def on_cpu(code: str) -> tuple[Recipe, Recipe]:
-    """All weights of the embedded base, and LoRA with embeddings for the tokens it has never seen."""
+    """All weights of the embedded base, and LoRA with the embeddings of tokens that it has never seen."""
     full = replace(
         language(f"{code}-cpu", code, 8, 1e-3),
         base=EMBEDDED_BASE,
         train=TrainSettings(epochs=8, batch_size=16, learning_rate=1e-3, evaluations=4),
     )
-    lora = LoraSettings(rank=64, alpha=64)
+    lora = LoraSettings(rank=64, alpha=64, embeddings="corpus")
     return full, replace(full, name=f"language/{code}-lora-cpu", lora=lora, four_bit=True)
 
 
