@@ -14,6 +14,7 @@ from storylib.errors import UserError
 from storylib.generation import generate
 from storylib.parallel import any_of_them
 from storylib.runs import Run
+from storylib.runtime import sharded
 
 LOGGED = ("loss", "grad_norm", "learning_rate", "eval_loss")
 OVERFLOWS = 25  # fp16 steps in a row that may be skipped: the scale falls from 2^16 to below 1 by then
@@ -73,16 +74,17 @@ class TellSamples(TrainerCallback):
         self.run, self.tokenizer, self.prompts, self.settings, self.seed = run, tokenizer, prompts, settings, seed
 
     def on_train_begin(self, args, state, control, model, **kwargs) -> None:
-        if state.global_step == 0 and state.is_world_process_zero:
-            self.tell(0, model)
+        if state.global_step == 0:
+            self.tell(state, model)
 
     def on_evaluate(self, args, state, control, model, **kwargs) -> None:
-        if state.is_world_process_zero:
-            self.tell(state.global_step, model)
+        self.tell(state, model)
 
-    def tell(self, step: int, model) -> None:
-        for story in generate(model, self.tokenizer, self.prompts, self.settings, self.seed):
-            append(self.run.samples, {"step": step} | asdict(story))
+    def tell(self, state, model) -> None:
+        main = state.is_world_process_zero
+        stories = generate(model, self.tokenizer, self.prompts, self.settings, self.seed) if main or sharded() else []
+        for story in stories if main else []:
+            append(self.run.samples, {"step": state.global_step} | asdict(story))
 
 
 class StopAtStepEnd(TrainerCallback):

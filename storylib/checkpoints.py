@@ -37,6 +37,7 @@ class SafeCheckpoints:
                 super()._save_checkpoint(model, trial)
                 processes().wait_for_everyone()  # each has written the state of its own random numbers
                 if processes().is_main_process:
+                    (aside / name / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
                     seal(aside / name)
                     (aside / name).rename(folder / name)
         finally:
@@ -77,7 +78,7 @@ def fault(folder: Path) -> str | None:
     try:
         sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         wrong = [name for name in sums if not (folder / name).is_file() or file_hash(folder / name) != sums[name]]
-    except (OSError, ValueError, TypeError) as error:
+    except (FileNotFoundError, ValueError, TypeError) as error:  # a disk that cannot be read is no damage: raised
         return f"{MANIFEST}: {error}"
     return f"{wrong[0]} is not as it was written" if wrong else None
 

@@ -92,7 +92,7 @@ def row_seed(prompt: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}|{prompt}".encode()).digest()[:8], "big") >> 1
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: FSDP would train on with what it gathered here
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

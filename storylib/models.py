@@ -21,7 +21,7 @@ from storylib.architectures import quantisable_falcon
 from storylib.config import EMBEDDED_BASE, LoraSettings
 from storylib.errors import UserError
 from storylib.files import DATA
-from storylib.runtime import compute_dtype, device
+from storylib.runtime import compute_dtype, device, sharded
 from storylib.sizes import count_parameters, estimate_memory  # noqa: F401 - said of models, so found here
 
 UNPACK_BELOW = 500_000_000  # parameters; whole, they take 2 GB
@@ -71,6 +71,8 @@ def load_base(base: str, four_bit: bool = True, dtype: torch.dtype | None = None
         check_weights(Path(where), "model")
     elif base == EMBEDDED_BASE or base.startswith((".", "/")):
         raise UserError(f"no model folder {where}")
+    if four_bit and sharded():
+        raise UserError("FSDP cannot deal out a base in 4 bits: set four_bit=False, or launch configs/ddp_two_t4.yaml")
     quantisable_falcon()
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -81,7 +83,7 @@ def load_base(base: str, four_bit: bool = True, dtype: torch.dtype | None = None
     model = AutoModelForCausalLM.from_pretrained(
         where,
         dtype=dtype or compute_dtype(),
-        device_map={"": device()},
+        device_map=None if sharded() else {"": device()},  # the trainer deals the parts out
         quantization_config=quantisation if four_bit else None,
     )
     never_repack(model)

@@ -20,10 +20,18 @@ from storylib.data.splitting import share
 from storylib.errors import UserError
 from storylib.feedback import FeedbackStore, preference_set
 from storylib.files import read_log
-from storylib.models import base_of, load_base, load_tokenizer, resolve, trainable_in_fp32, weights_hash
+from storylib.models import (
+    base_of,
+    check_tokenizer,
+    load_base,
+    load_tokenizer,
+    resolve,
+    trainable_in_fp32,
+    weights_hash,
+)
 from storylib.parallel import processes
 from storylib.runs import Run, describe, read_card, text_hash
-from storylib.runtime import compute_dtype, device
+from storylib.runtime import compute_dtype, device, sharded
 from storylib.trainer import LengthGrouped
 from storylib.training import Trained, save, train_on
 
@@ -88,11 +96,14 @@ def finetune_from_feedback(
     Raises UserError for too little feedback, an adapter of another base, a folder that holds another run or has one at
     work in it, or a loss that is not finite; OSError for a full disk; Interrupted after Ctrl-C.
     """
+    if sharded():
+        raise UserError("FSDP cannot deal out an adapter and its reference: launch configs/ddp_two_t4.yaml")
     run, adapter, settings = Run(Path(out)), Path(adapter), settings or PreferenceSettings()
     state = processes()
     say = state.on_main_process(say)
     taught, pairs = check_adapter(adapter, recipe), as_pairs(feedback)
     tokenizer = load_tokenizer(recipe.base)
+    check_tokenizer(adapter, tokenizer, recipe.base)
     train, held_out, note = split(pairs, tokenizer, recipe.train.window, settings.held_out)
     texts = (text for column in COLUMNS for text in pairs[column])
     hashes = {"data": text_hash(texts), "base": weights_hash(recipe.base), "adapter": weights_hash(str(adapter))}

@@ -140,6 +140,11 @@ def device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
+def sharded() -> bool:
+    """Whether each process holds a part of the model only (FSDP), so that all have to take part in all it does."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false") == "true"
+
+
 def compute_dtype() -> torch.dtype:
     """The precision of this machine as a torch dtype."""
     import torch

@@ -1,7 +1,7 @@
 """Run one recipe; return its log as plain numbers."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from storylib.models import attach_lora, load_base, load_tokenizer, weights_hash
 from storylib.parallel import as_main_says, processes
 from storylib.prompts import known_emojis
 from storylib.runs import Run, describe, text_hash
+from storylib.runtime import sharded
 from storylib.trainer import story_trainer
 from storylib.window import fit
 
@@ -74,7 +75,7 @@ def finetune(
 
         def attempt(settings: TrainSettings) -> None:
             torch.manual_seed(recipe.train.seed)
-            model = load_model(recipe, tokenizer, emojis)
+            model = load_model(recipe, tokenizer, emojis, train)
             run.start(card)
             trainer = story_trainer(replace(recipe, train=settings), run, model, tokenizer, train, held_out)
             trainer.add_callback(LogSteps(run))
@@ -82,7 +83,7 @@ def finetune(
                 trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
             with full_disk_named(run.folder):
                 train_on(trainer, run, minutes, say)
-                save(run, model, tokenizer, recipe.base)
+                save(run, model, tokenizer, recipe.base, gathered(trainer))
 
         if state.num_processes > 1:  # memory may run out in one of them, and the others would wait for it
             attempt(recipe.train)
@@ -104,11 +105,17 @@ def rows_of(dataset: DatasetDict, tokenizer, window: int, say: Callable[[str], N
     return train, fit(rows.select(range(0, len(rows), -(-len(rows) // HELD_OUT))), tokenizer, window)[0]
 
 
-def load_model(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -> PreTrainedModel:
+def load_model(
+    recipe: Recipe, tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str], rows: Dataset
+) -> PreTrainedModel:
     """The base with new adapters; whole and in fp32, all of it to be trained, by a recipe without LoRA."""
     if recipe.lora is None:
         return load_base(recipe.base, four_bit=False, dtype=torch.float32)
-    tokens = name_tokens(tokenizer, emojis) if recipe.lora.names else []
+    tokens = []
+    if recipe.lora.embeddings == "names":
+        tokens = name_tokens(tokenizer, emojis)
+    elif recipe.lora.embeddings == "corpus":
+        tokens = corpus_tokens(tokenizer, rows)
     return attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora, tokens)
 
 
@@ -120,6 +127,12 @@ def name_tokens(tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -
     words = [f" {word}" for name in emojis.values() for word in name.split()]
     ids = tokenizer([*emojis, *words], add_special_tokens=False).input_ids
     return sorted({tokens[0] for tokens in ids if len(tokens) == 1})
+
+
+def corpus_tokens(tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> list[int]:
+    """Every token of the stories: in a script that the base has never seen their embeddings are noise."""
+    ids = tokenizer([*rows["prompt"], *rows["completion"]], add_special_tokens=False).input_ids
+    return sorted({token for tokens in ids for token in tokens})
 
 
 def train_on(trainer: Trainer, run: Run, minutes: float = 10.0, say: Callable[[str], None] = print) -> None:
@@ -140,32 +153,32 @@ def train_on(trainer: Trainer, run: Run, minutes: float = 10.0, say: Callable[[s
         raise Interrupted(f"stopped at step {trainer.state.global_step}; its state is kept in {run.checkpoints}")
 
 
-def save(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, base: str) -> None:
-    """What was trained, written by the main process alone."""
-    if processes().is_main_process:
-        save_adapter(run, model, tokenizer, base) if isinstance(model, PeftModel) else save_model(run, model, tokenizer)
-    processes().wait_for_everyone()
+def gathered(trainer: Trainer) -> dict[str, torch.Tensor] | None:
+    """The whole weights, in the main process, of a model whose parts lie in several; None for any other."""
+    return trainer.accelerator.get_state_dict(trainer.model) if sharded() else None
 
 
-def save_adapter(run: Run, model: PeftModel, tokenizer: PreTrainedTokenizerBase, base: str) -> None:
-    """The adapter, tokenizer and run card in one folder that is moved into place when it is whole."""
-    model.peft_config["default"].base_model_name_or_path = base
-    with finished(run.adapter, run, model, tokenizer) as part:
-        model.save_pretrained(part, save_embedding_layers=False)
-        (part / "README.md").unlink(missing_ok=True)  # PEFT's blank form
+def save(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    base: str,
+    weights: dict[str, torch.Tensor] | None = None,
+) -> None:
+    """What was trained, in `run.adapter` or `run.model`; UserError where a weight is not finite.
 
-
-def save_model(run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """All weights, likewise."""
-    with finished(run.model, run, model, tokenizer) as part:
-        model.save_pretrained(part)
-
-
-@contextmanager
-def finished(folder: Path, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Iterator[Path]:
-    """A folder for the weights, with tokenizer and card; UserError where a weight is not finite."""
+    Weights, tokenizer and card are written by the main process, in a folder that is moved into place when it is whole.
+    """
     refuse_broken(model, "at the end")
-    with atomic_folder(folder) as part:
-        yield part
-        tokenizer.save_pretrained(part)
-        (part / "run.json").write_bytes(run.card.read_bytes())
+    if processes().is_main_process:
+        adapter = isinstance(model, PeftModel)
+        with atomic_folder(run.adapter if adapter else run.model) as part:
+            if adapter:
+                model.peft_config["default"].base_model_name_or_path = base
+                model.save_pretrained(part, state_dict=weights, save_embedding_layers=False)
+                (part / "README.md").unlink(missing_ok=True)  # PEFT's blank form
+            else:
+                model.save_pretrained(part, state_dict=weights)
+            tokenizer.save_pretrained(part)
+            (part / "run.json").write_bytes(run.card.read_bytes())
+    processes().wait_for_everyone()

@@ -8,12 +8,23 @@ quiet()  # before the libraries it quietens
 import multiprocessing
 import os
 import socket
-from collections.abc import Sequence
 
 import datasets
+import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 
 from storylib.training import finetune
 
+FSDP = {  # what accelerate makes of configs/fsdp.yaml
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    "FSDP_SYNC_MODULE_STATES": "true",
+}
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.apart"])  # from the repository: the server has no other path yet
 
@@ -34,15 +45,27 @@ def as_splits(rows) -> datasets.DatasetDict:
     return datasets.DatasetDict({split: datasets.Dataset.from_list(told) for split, told in rows.items()})
 
 
-def launched(recipe, folder, rows, number: int, **options) -> Sequence[multiprocessing.Process]:
+def train_part(recipe, folder, rows, options, environ) -> None:
+    """As `train`, of a model that is dealt out: accelerate does that without GPUs too, if it believes to have some."""
+    os.environ.update(environ)
+    torch.distributed.init_process_group("gloo")
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)
+    PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
+    train(recipe, folder, rows, options)
+
+
+def launched(recipe, folder, rows, number: int, fsdp: bool = False, **options) -> list[multiprocessing.Process]:
     """As many processes at work on one run together, as `accelerate launch` would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(number)}
+    shared |= FSDP if fsdp else {}
     processes = []
     for rank in range(number):
         environ = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(number)}
-        processes.append(CONTEXT.Process(target=train, args=(recipe, folder, rows, options, environ)))
+        processes.append(
+            CONTEXT.Process(target=train_part if fsdp else train, args=(recipe, folder, rows, options, environ))
+        )
         processes[-1].start()
     return processes

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import apart
 import pytest
+import torch
 from conftest import STORIES
+from safetensors.torch import load_file
 from test_resume import finish, kill, outcome, wait_for
 
 from storylib import config
@@ -72,6 +74,25 @@ def test_two_killed_processes_go_on_as_two_or_as_one(recipe, told, tmp_path):
     assert outcome(killed) == outcome(whole)
     finish(apart.started(recipe, alone.folder, told))
     assert_same_curves(alone, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True], ids=["adapter", "all weights"])
+def test_model_dealt_out_to_two_processes_takes_the_steps_of_one(recipe, told, tmp_path, whole):
+    recipe = replace(recipe, four_bit=False, lora=None if whole else recipe.lora)
+    one, two, cut = (Run(tmp_path / name) for name in ("one", "two", "cut"))
+    finish(apart.started(recipe, one.folder, told))
+    for process in apart.launched(recipe, two.folder, told, 2, fsdp=True):
+        finish(process)
+    assert_same_curves(two, one)
+    mine, its = (load_file(next(run.result.glob("*.safetensors"))) for run in (two, one))
+    assert all(torch.allclose(mine[name], its[name], atol=1e-4) for name in its)
+    pair = apart.launched(recipe, cut.folder, told, 2, fsdp=True)
+    wait_for((cut.checkpoints / "checkpoint-3").exists)
+    assert all([kill(process) for process in pair])
+    for process in apart.launched(recipe, cut.folder, told, 2, fsdp=True):
+        finish(process)
+    assert outcome(cut) == outcome(two)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def adapter(request, tiny_recipe, tokenizer, tmp_path):
             parameter.data += 0.1 * torch.randn_like(parameter)
     run = Run(tmp_path / "taught")
     run.start({"emojis": {"🦊": "fox"}, "hashes": {"base": weights_hash(tiny_recipe.base)}, "recipe": {}})
-    training.save_adapter(run, model, tokenizer, tiny_recipe.base)
+    training.save(run, model, tokenizer, tiny_recipe.base)
     return run.adapter
 
 

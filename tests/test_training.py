@@ -62,7 +62,7 @@ def test_names_learn_embeddings_of_their_own_in_and_out(tiny_recipe, rows, tiny_
     named = {"role": ["🦔", "🦊", "🦉", "🐝"], "role_name": ["hedgehog", "fox", "owl", "bee"]}
     for column, cells in named.items():
         rows["train"] = rows["train"].add_column(column, cells)
-    recipe = replace(tiny_recipe, lora=replace(tiny_recipe.lora, names=True))
+    recipe = replace(tiny_recipe, lora=replace(tiny_recipe.lora, embeddings="names"))
     trained = finetune(recipe, tmp_path / "run", rows)
     model, _ = load_adapter(trained.run.adapter)
     before, after = load_base(str(tiny_base)).get_input_embeddings().weight, model.get_input_embeddings().weight
@@ -79,6 +79,16 @@ def test_names_learn_embeddings_of_their_own_in_and_out(tiny_recipe, rows, tiny_
     assert loss.item() == pytest.approx(
         [entry for entry in trained.log if "eval_loss" in entry][-1]["eval_loss"], abs=1e-4
     )
+
+
+def test_every_token_of_the_corpus_learns_an_embedding_and_no_other(tiny_recipe, rows, tiny_base, tokenizer, tmp_path):
+    told = {"prompt": "从前，", "completion": "有一只狐狸。"}
+    rows["train"] = datasets.Dataset.from_list([told] * 2)
+    recipe = replace(tiny_recipe, lora=replace(tiny_recipe.lora, embeddings="corpus"))
+    model, _ = load_adapter(finetune(recipe, tmp_path / "run", rows).run.adapter)
+    before, after = load_base(str(tiny_base)).get_input_embeddings().weight, model.get_input_embeddings().weight
+    changed = set((before != after).any(dim=1).nonzero().flatten().tolist())
+    assert changed == {token for text in told.values() for token in tokenizer(text, add_special_tokens=False).input_ids}
 
 
 def test_run_writes_what_is_needed_to_do_it_again(tiny_recipe, rows, tmp_path):
@@ -125,9 +135,7 @@ def test_full_disk_leaves_no_half_adapter(tiny_recipe, rows, tmp_path, monkeypat
 
     monkeypatch.setattr(peft.PeftModel, "save_pretrained", full)
     with pytest.raises(OSError, match="No space left"):
-        training.save_adapter(
-            Run(tmp_path), attach_lora(load_base(tiny_recipe.base), tiny_recipe.lora), None, tiny_recipe.base
-        )
+        training.save(Run(tmp_path), attach_lora(load_base(tiny_recipe.base), tiny_recipe.lora), None, "a base")
     assert list(tmp_path.iterdir()) == []
 
 
