@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,11 +32,20 @@ def start() -> None:
 def tell(
     emojis: Annotated[str, typer.Argument(help="Who, where, what about: 🦔🏰📚")],
     seed: Annotated[int, typer.Option(help="Another number, another story.")] = 0,
-    stream: Annotated[bool, typer.Option("--stream", help="Show the words as they are written.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Show words as they come; --unchecked alone.")] = False,
     adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter.")] = SHIPPED_ADAPTER,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Let through what is unfit for children.")] = False,
 ) -> None:
-    """Tell a bedtime story for three emojis; the story alone goes to standard output."""
+    """Tell a bedtime story for three emojis; the story alone goes to standard output.
+
+    A story with something in it that is unfit for children is told again, up to five times.
+    """
     chosen = three(emojis)
+    from storylib import gate
+
+    if not unchecked:
+        for emoji in chosen:
+            gate.check_prompt(name(emoji))
     from storylib.generation import generate  # torch takes seconds to load: check the emojis first
     from storylib.models import load_adapter
     from storylib.runs import read_card
@@ -46,9 +56,16 @@ def tell(
         if emoji not in card["emojis"]:
             say(f"{emoji} was in none of the training stories; its name is used: {name(emoji)}")
     prompt = emoji_prompt(chosen, card["emojis"], card["recipe"]["data"].get("names", True))
-    show = (lambda text: print(text, end="", flush=True)) if stream else None
-    story = generate(model, tokenizer, [prompt], config.recipe("emoji").generate, seed, show)[0]
-    print("" if stream else story.text)
+    settings = config.recipe("emoji").generate
+    if unchecked:
+        show = (lambda text: print(text, end="", flush=True)) if stream else None
+        story = generate(model, tokenizer, [prompt], settings, seed, show)[0]
+        print("" if stream else story.text)
+        return
+    if stream:
+        say("a story is checked before it is shown, so it comes as a whole; to see it being written add --unchecked")
+    told = gate.tell_safely(partial(generate, model, tokenizer, settings=settings), [prompt], seed)[0]
+    print(told.checked().text)
 
 
 @app.command()
@@ -123,29 +140,86 @@ def recipes() -> None:
 
 @app.command()
 def evaluate(
-    job: Annotated[str, typer.Argument(help="The recipe that the adapter was trained by, or its job: emoji.")],
-    adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter.")] = SHIPPED_ADAPTER,
-    out: Annotated[Path, typer.Option(help="Folder for scores.json, stories.jsonl and scores.png.")] = RUNS / "scores",
-    seeds: Annotated[int, typer.Option(min=1, help="Stories per test combination.")] = 5,
+    job: Annotated[str, typer.Argument(help="The recipe that the models were trained by, or its job: emoji.")],
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="A fine-tuned model, its run or its levels, as [NAME=]FOLDER.")
+    ] = None,
+    stories: Annotated[list[str] | None, typer.Option(help="Anybody's stories, as [NAME=]FILE: JSONL or CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the scores, the stories and the plot.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Stories per test prompt; as many as make 60.")] = None,
 ) -> None:
-    """Score a fine-tuned model beside its untuned base, with the two ends of the scale."""
+    """Score systems side by side: fine-tuned models with their untuned base, and stories from anywhere.
+
+    With --stories alone no model is needed. Any option may be given several times.
+    """
     recipe = config.recipe(job)
+    out = out or RUNS / f"{recipe.name.replace('/', '-')}-scores"
     if (out / "scores.json").exists():
         raise UserError(f"{out} already holds scores; choose another folder with --out")
-    from storylib import evaluation, plots
+    if not (adapter or stories):
+        adapter = [str(shipped_adapter(recipe))]
+    from storylib import data, evaluation, plots, scoreboard
 
-    say(f"telling stories with {adapter} and with its untuned base …")
-    result = evaluation.compare(recipe, adapter, seeds)
-    out.mkdir(parents=True, exist_ok=True)
-    evaluation.write_scores(
-        out / "scores.json", result.table, {"job": recipe.name, "adapter": str(adapter), "seeds": seeds}
+    models = evaluation.all_models([named(folder) for folder in adapter or ()])
+    systems = {}
+    for called, file in map(named, stories or ()):
+        systems |= evaluation.read_told(file, called or file.stem)
+    systems |= evaluation.models_told(recipe, models, seeds, say) if models else {}
+    rows = data.load(recipe.corpus, **recipe.data)
+    board = scoreboard.score_systems(
+        systems, evaluation.cases(rows["test"]), rows["train"]["completion"], recipe.data.get("language", "en")
     )
-    evaluation.write_stories(out / "stories.jsonl", result.stories)
-    plots.save(plots.score_bars(result.table)[0].figure, out / "scores.png")
-    show_scores(result.table)
-    for story in result.stories["fine-tuned"][: 3 * seeds : seeds]:
-        print(f"\n{story.prompt.strip()}\n{story.text}")
-    print(f"\nscores:  {out / 'scores.json'}\nstories: {out / 'stories.jsonl'}\nplot:    {out / 'scores.png'}")
+    scoreboard.write_board(
+        out, board, {"job": recipe.name, "models": {name: str(path) for name, path in models.items()}}
+    )
+    plots.save(plots.score_bars(scoreboard.shortlist(board.table))[0].figure, out / "scores.png")
+    show_board(board)
+    files = {"scores": "scores.json", "table": "scores.md", "stories": "stories.jsonl", "plot": "scores.png"}
+    print("\n" + "\n".join(f"{what + ':':<8} {out / file}" for what, file in files.items()))
+
+
+@app.command()
+def compare(
+    run: Annotated[Path, typer.Argument(help="Folder of scores.")],
+    other: Annotated[Path, typer.Argument(help="Folder of the scores that they are compared with.")],
+    system: Annotated[str, typer.Option(help="Whose scores, in both.")] = "fine-tuned",
+) -> None:
+    """Is one evaluation better than another, worse, or can't we tell? Both must have told for the same prompts."""
+    from storylib import scoreboard
+
+    tables, prompts = zip(*(scoreboard.read_board(folder) for folder in (run, other)), strict=True)
+    for folder, table in zip((run, other), tables, strict=True):
+        if system not in table:
+            raise UserError(f"no system {system!r} in {folder}; there are {', '.join(table)}")
+    names = (str(run), str(other))
+    found = scoreboard.versus(
+        {name: table[system] for name, table in zip(names, tables, strict=True)},
+        {name: told[system] for name, told in zip(names, prompts, strict=True)},
+        *names,
+    )
+    if not found:
+        raise UserError(f"{run} and {other} have no measure over the same prompts in common; evaluate both alike")
+    rows = [
+        {"measure": measure, "difference": str(gap), "verdict": scoreboard.verdict(measure, gap)}
+        for measure, gap in found.items()
+    ]
+    show_tables({f"{run} against {other}": rows})
+
+
+def named(value: str) -> tuple[str, Path]:
+    """A name and a path from NAME=PATH; a path alone has the name ""."""
+    name, mark, path = value.partition("=")
+    return (name, Path(path)) if mark and not Path(value).exists() else ("", Path(value))
+
+
+def shipped_adapter(recipe: config.Recipe) -> Path:
+    """The adapter in `data` for a recipe's job; UserError where there is none."""
+    folder = DATA / "adapters" / recipe.name.split("/")[0]
+    if not folder.exists():
+        raise UserError(
+            f"no adapter for {recipe.name} ships: train one (storylib finetune), then name it with --adapter"
+        )
+    return folder
 
 
 @app.command()
@@ -219,23 +293,72 @@ def pretrain(
     say(f"model: {out / 'model'}")
 
 
+@app.command()
+def sheet(
+    stories: Annotated[Path, typer.Argument(help="Stories of one or more systems, as `evaluate` writes them.")],
+    out: Annotated[Path, typer.Option(help="The new sheet, a .csv file; its key is written beside it.")],
+    pairs: Annotated[bool, typer.Option("--pairs", help="Ask which of two systems' stories is better.")] = False,
+    seed: Annotated[int, typer.Option(help="Another number, another order and choice.")] = 0,
+    per_prompt: Annotated[int | None, typer.Option(min=1, help="Of each system for a prompt, at most.")] = None,
+) -> None:
+    """Write a sheet on which people rate stories without knowing who told them."""
+    from storylib import ratings
+    from storylib.evaluation import read_told
+
+    told = {name: system.stories for name, system in read_told(stories, stories.stem).items()}
+    blinded = (ratings.blind_pairs if pairs else ratings.blind)(told, seed, per_prompt)
+    key = ratings.write_sheet(blinded, out)
+    for note in blinded.notes:
+        say(note)
+    print("\n".join(ratings.guide(blinded.key)))
+    print(f"\nsheet: {out} ({len(blinded.rows)} rows)\nkey:   {key} (raters must not see it)")
+
+
+@app.command()
+def ratings(
+    answers: Annotated[list[Path], typer.Argument(help="Sheets filled in, each named after its rater; stores, too.")],
+    key: Annotated[Path | None, typer.Option(help="The .key.json that was written beside the sheet.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Keep the answers in this store of feedback as well.")] = None,
+) -> None:
+    """Show what people's ratings say of each system, and how far the raters agree."""
+    from storylib import ratings
+    from storylib.feedback import FeedbackStore
+
+    opened = None if key is None else ratings.read_key(key)
+    found = ratings.read_answers(answers, opened)
+    show_tables(ratings.tables(found))
+    for labels, signature in ratings.signatures(found):
+        console().print(f"{labels}: {signature}", style="dim", soft_wrap=True)
+    if store is not None:
+        ties = ratings.keep(found, FeedbackStore(store))
+        say(f"kept in {store}" + (f", but for {ties} ties, which it has no place for" if ties else ""))
+
+
 def given(options: Mapping[str, object]) -> dict[str, object]:
     """The options that were given a value."""
     return {name: value for name, value in options.items() if value is not None}
 
 
-def show_scores(table) -> None:
-    """The score table on standard output, each figure with its 95 % interval."""
+def show_board(board) -> None:
+    """The score table on standard output, some stories, and how sure it is that fine-tuning changed anything."""
     from rich.table import Table
 
-    metrics = list(dict.fromkeys(metric for row in table.values() for metric in row))
-    grid = Table("", *table, title="value [95 % interval]; BLEU is overlap with the references, not quality")
-    for metric in metrics:
-        grid.add_row(metric, *(str(row[metric]) if metric in row else "" for row in table.values()))
+    from storylib import scoreboard
+
+    grid = Table("", *board.table, title="value [95 % interval]; BLEU, chrF and ROUGE are overlap, not quality")
+    for measure in dict.fromkeys(measure for row in board.table.values() for measure in row):
+        cells = (row.get(measure) for row in board.table.values())
+        grid.add_row(measure, *(scoreboard.shown(measure, score) if score else "" for score in cells))
     screen = console()
     screen.print(grid)
-    for metric, score in table["fine-tuned"].items():
-        screen.print(f"{metric}: {score.signature}", style="dim", soft_wrap=True)
+    for note in board.notes:
+        screen.print(note, style="dim", soft_wrap=True)
+    for system, words in scoreboard.verdicts(board).items():
+        for word in dict.fromkeys(words.values()):
+            screen.print(f"{system}: {word} in {', '.join(m for m in words if words[m] == word)}", soft_wrap=True)
+    told = {story.prompt: story.text for story in reversed(list(board.systems.values())[-1].stories)}
+    for prompt, text in list(reversed(told.items()))[:3]:
+        print(f"\n{prompt.strip()}\n{text}")
 
 
 def show_tables(tables: Mapping[str, list[dict]]) -> None:

@@ -1,30 +1,44 @@
-"""Score systems side by side on one job: stories in, one table, one JSON file and one picture out."""
+"""Have systems tell what a job's test prompts ask for, and take the likelihood of the test stories under each."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from storylib import data, metrics
+from storylib import data
 from storylib.config import GenerationSettings, Recipe
-from storylib.emoji import vocabulary
-from storylib.files import write_text
+from storylib.data.reading import read_rows
+from storylib.errors import UserError
 from storylib.generation import Story, generate
-from storylib.metrics import Score
-from storylib.models import load_adapter
+from storylib.models import base_of, load_base, load_finetuned, load_tokenizer, unpacked
+from storylib.perplexity import Perplexity, perplexity
+from storylib.runs import Run, read_card
 
-Table = dict[str, dict[str, Score]]  # system -> metric -> score
+STORIES = 60  # of a system, about, where nothing else is said
+TEXT_COLUMNS = ("text", "story", "completion")  # where a file of stories may have them
 
 
 @dataclass(frozen=True)
 class Case:
-    """One test combination: its prompt, the three names a story should tell of, and its reference stories."""
+    """A test prompt, with what is known of it: reference stories, the names a story should tell of, its label."""
 
     prompt: str
-    concepts: tuple[str, ...]
-    references: tuple[str, ...]
+    references: tuple[str, ...] = ()
+    concepts: tuple[str, ...] = ()
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class System:
+    """The stories of one teller; of a model also the likelihood of the test stories, by language."""
+
+    stories: list[Story]
+    likelihood: Mapping[str, Perplexity] = field(default_factory=dict)
 
 
 def cases(test: Dataset) -> list[Case]:
@@ -32,93 +46,126 @@ def cases(test: Dataset) -> list[Case]:
     grouped: dict[str, list[dict]] = {}
     for row in test:
         grouped.setdefault(row["prompt"], []).append(row)
+    kinds = [f"{kind}_name" for kind in ("role", "place", "theme") if f"{kind}_name" in test.column_names]
     return [
         Case(
             prompt,
-            tuple(rows[0][f"{kind}_name"] for kind in ("role", "place", "theme")),
             tuple(row["completion"] for row in rows),
+            tuple(rows[0][kind] for kind in kinds),
+            rows[0].get("label", ""),
         )
         for prompt, rows in grouped.items()
     ]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What `compare` found: every score, and every story behind them by system."""
+def models_told(
+    recipe: Recipe, adapters: Mapping[str, Path], seeds: int | None = None, say: Callable[[str], None] = print
+) -> dict[str, System]:
+    """What each fine-tuned model tells for the recipe's test prompts, after the untuned base of each.
 
-    table: Table
-    stories: dict[str, list[Story]]
-
-
-def compare(recipe: Recipe, adapter: Path, seeds: int) -> Comparison:
-    """`seeds` stories per test combination by the adapter and by its untuned base, between floor and ceiling.
-
-    Raises UserError for a missing or damaged adapter.
+    adapters: name -> folder of an adapter or of a whole model. seeds: stories per prompt; as many as make about 60.
+    Raises UserError for a missing or damaged folder, before any story is told.
     """
-    model, tokenizer = load_adapter(adapter)
-    chosen = cases(data.load(recipe.corpus, **recipe.data)["test"])
-    with model.disable_adapter():
-        untuned = tell(model, tokenizer, chosen, recipe.generate, range(seeds))
-    tuned = tell(model, tokenizer, chosen, recipe.generate, range(seeds))
-    stories = {"untuned base": untuned, "fine-tuned": tuned}
-    floor, ceiling = score_scale(chosen)
-    scored = {system: score_stories(told, chosen) for system, told in stories.items()}
-    return Comparison({"floor": floor} | scored | {"ceiling": ceiling}, stories)
+    bases = {name: trained_on(folder) for name, folder in adapters.items()}
+    rows = data.load(recipe.corpus, **recipe.data)
+    chosen = cases(rows["test"])
+    seeds = seeds or math.ceil(STORIES / len(chosen))
+    texts = held_out_texts(recipe, rows["test"])
+    tellers: dict[str, Callable[[], tuple]] = {}
+    for base in dict.fromkeys(bases.values()):
+        name = "untuned base" if len(set(bases.values())) == 1 else f"untuned {base}"
+        tellers[name] = partial(load_untuned, base, recipe.four_bit)
+    tellers |= {name: partial(load_finetuned, folder, recipe.four_bit) for name, folder in adapters.items()}
+    systems = {}
+    for name, load in tellers.items():
+        say(f"{name} tells {len(chosen) * seeds} stories …")
+        model, tokenizer = load()
+        systems[name] = System(
+            tell(model, tokenizer, chosen, recipe.generate, seeds),
+            {code: perplexity(model, tokenizer, *pair) for code, pair in texts.items()},
+        )
+        del model  # two do not fit on a GPU
+    return systems
 
 
-def tell(model, tokenizer, cases: Sequence[Case], settings: GenerationSettings, seeds: Iterable[int]) -> list[Story]:
-    """A story for each case and seed, case by case."""
-    pairs = [(case.prompt, seed) for case in cases for seed in seeds]
+def load_untuned(base: str, four_bit: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A base ready to tell stories, with its tokenizer."""
+    return unpacked(load_base(base, four_bit)).eval(), load_tokenizer(base)
+
+
+def tell(model, tokenizer, cases: Sequence[Case], settings: GenerationSettings, seeds: int) -> list[Story]:
+    """So many stories for each case, case by case."""
+    pairs = [(case.prompt, seed) for case in cases for seed in range(seeds)]
     prompts, numbers = zip(*pairs, strict=True)
     return generate(model, tokenizer, prompts, settings, numbers)
 
 
-def score_stories(stories: Sequence[Story], cases: Sequence[Case]) -> dict[str, Score]:
-    """Every metric for one system's stories."""
-    by_prompt = {case.prompt: case for case in cases}
-    told = [by_prompt[story.prompt] for story in stories]
-    texts = [story.text for story in stories]
-    references = [list(case.references) for case in told]
-    return {
-        "stopped by itself": metrics.stopped_share([story.ended for story in stories]),
-        "concepts named": coverage(texts, told),
-        "repeated 4-grams": metrics.repeated_ngrams(texts, n=4),
-        "words": metrics.length_in_words(texts),
-        "BLEU corpus": metrics.bleu(texts, references, average="corpus"),
-        "BLEU story": metrics.bleu(texts, references, average="story"),
-    }
+def held_out_texts(recipe: Recipe, test: Dataset) -> dict[str, tuple[list[str], list[str]]]:
+    """The test stories and their prompts by language: the language job has the same stories in each, others English."""
+    if recipe.corpus != "languages":
+        return {"en": (list(test["completion"]), list(test["prompt"]))}
+    rows = data.load("languages", **recipe.data | {"language": "all"})["test"]
+    codes = dict.fromkeys(rows["language"])
+    parts = {code: [row for row in rows if row["language"] == code] for code in codes}
+    return {code: ([r["completion"] for r in part], [r["prompt"] for r in part]) for code, part in parts.items()}
 
 
-def score_scale(cases: Sequence[Case]) -> tuple[dict[str, Score], dict[str, Score]]:
-    """The two ends of the scale: another prompt's references (floor), one reference against the others (ceiling)."""
-    references = [list(case.references) for case in cases]
-    floor = _overlap(*metrics.shifted(references)) | {
-        "concepts named": _reference_coverage(cases, metrics.turned(cases))
-    }
-    ceiling = _overlap(*metrics.leave_one_out(references)) | {"concepts named": _reference_coverage(cases, cases)}
-    return floor, ceiling
+def trained_on(folder: Path) -> str:
+    """The base of an adapter or of a whole model. Raises UserError where there is none, or it is damaged."""
+    card = Path(folder) / "run.json"
+    if (Path(folder) / "config.json").exists() and card.exists():
+        return read_card(card)["recipe"]["base"]
+    return base_of(Path(folder))
 
 
-def coverage(texts: Sequence[str], told: Sequence[Case]) -> Score:
-    return metrics.concept_coverage(texts, [case.concepts for case in told], vocabulary()["forms"])
+def all_models(folders: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+    """The fine-tuned models in folders by name: an adapter, a whole model, a run with one of them, or a folder of runs,
+    whose models have the runs' names.
+
+    folders: a name and a folder each; without a name a single model is "fine-tuned" and several have their runs' names.
+    Raises UserError where there is none, and where two would have one name.
+    """
+    models: dict[str, Path] = {}
+    for name, folder in folders:
+        name = name or ("fine-tuned" if len(folders) == 1 else run_name(folder))
+        found = {name: folder} if is_model(folder) else {name: Run(folder).result} if Run(folder).result else {}
+        found = found or {run.name: Run(run).result for run in sorted(folder.glob("*/")) if Run(run).result}
+        if not found:
+            raise UserError(f"no fine-tuned model in {folder}: train one (storylib finetune) or name another folder")
+        if twice := found.keys() & models:
+            raise UserError(f"two systems are called {min(twice)}; name them, such as --adapter mine={folder}")
+        models |= found
+    return models
 
 
-def _overlap(hypotheses: list[str], references: list[list[str]]) -> dict[str, Score]:
-    return {f"BLEU {average}": metrics.bleu(hypotheses, references, average=average) for average in ("corpus", "story")}
+def run_name(folder: Path) -> str:
+    """What a run is called, by its own folder or by that of its adapter."""
+    folder = Path(folder).absolute()
+    return folder.parent.name if is_model(folder) and folder.name in ("adapter", "model") else folder.name
 
 
-def _reference_coverage(texts_of: Sequence[Case], asked: Sequence[Case]) -> Score:
-    pairs = [(text, ask) for case, ask in zip(texts_of, asked, strict=True) for text in case.references]
-    return coverage([text for text, _ in pairs], [ask for _, ask in pairs])
+def is_model(folder: Path) -> bool:
+    return any((folder / file).exists() for file in ("adapter_config.json", "config.json"))
 
 
-def write_scores(path: Path, table: Table, facts: Mapping) -> None:
-    """All scores with intervals and signatures, and `facts` about the run, as one JSON file."""
-    scores = {system: {metric: asdict(score) for metric, score in row.items()} for system, row in table.items()}
-    write_text(path, json.dumps({**facts, "scores": scores}, indent=1, ensure_ascii=False))
+def read_told(path: Path, name: str) -> dict[str, System]:
+    """The stories of a JSONL or CSV file, whoever wrote them: a `text`, `story` or `completion` in each row, which may
+    be empty; `prompt`, `seed` and `ended` ("eos" or "limit") where known. Rows with a `system` are told apart by it.
+
+    name: what the one system is called where rows name none. Raises UserError for rows without a text.
+    """
+    rows = read_rows(path)
+    column = next((column for column in TEXT_COLUMNS if column in rows[0]), None)
+    systems: dict[str, System] = {}
+    for number, row in enumerate(rows, start=1):
+        if column is None or not isinstance(row.get(column), str):
+            raise UserError(f"row {number} of {path} has no story; put it under one of {', '.join(TEXT_COLUMNS)}")
+        story = Story(row.get("prompt") or "", int(row.get("seed") or 0), row[column], row.get("ended") or "", 0)
+        systems.setdefault(row.get("system") or name, System([])).stories.append(story)
+    return systems
 
 
-def write_stories(path: Path, systems: Mapping[str, Sequence[Story]]) -> None:
-    """Every story of every system, one JSON line each."""
-    rows = [{"system": system} | asdict(story) for system, stories in systems.items() for story in stories]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+def as_lines(systems: Mapping[str, System]) -> str:
+    """Every story of every system, one JSON line each, in a form that `read_told` reads."""
+    rows = [{"system": name} | vars(story) for name, system in systems.items() for story in system.stories]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -99,6 +99,24 @@ def test_scores_are_never_overwritten(run, tmp_path):
     assert code == 2 and "already holds scores" in err and (tmp_path / "scores.json").read_text() == "{}"
 
 
+def test_stories_from_anywhere_are_scored_without_a_model(run, tmp_path):
+    told = tmp_path / "mine.csv"
+    told.write_text('story\n"The cat sat on the mat, and the cat sat on the mat again."\n"A dog ran home."\n')
+    code, out, err = run("evaluate", "emoji", "--stories", told, "--out", tmp_path / "scores")
+    assert code == 0 and "mine" in out and "repeated 4-grams" in out and "nothing is compared with references" in out
+    assert (tmp_path / "scores" / "scores.png").read_bytes().startswith(b"\x89PNG")
+    code, out, err = run("compare", tmp_path / "scores", tmp_path / "scores", "--system", "mine")
+    assert code == 0 and out.count("can't tell") >= 2 and "better" not in out
+    code, out, err = run("compare", tmp_path / "scores", tmp_path / "scores")
+    assert code == 2 and "no system 'fine-tuned'" in err and "mine" in err
+
+
+def test_a_job_without_a_shipped_adapter(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "DATA", tmp_path)
+    code, out, err = run("evaluate", "personal", "--out", tmp_path / "scores")
+    assert code == 2 and "no adapter for personal/cpu ships" in err and not (tmp_path / "scores").exists()
+
+
 def test_python_m_storylib_lists_its_commands(run):
     code, out, err = run("--help")
     assert code == 0 and all(command in out for command in ("tell", "finetune", "evaluate", "pretrain"))
