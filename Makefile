@@ -5,10 +5,12 @@ EPOCHS ?=
 ifndef RUN
 RUN    := runs/story-$(shell date +%Y%m%d-%H%M%S)
 endif
+NOTEBOOKS ?= $(wildcard notebooks/[0-9][0-9]_*.ipynb)
+HOSTED ?= ../shared/hosted/colab-gpu.txt
 py     := $(VENV)/bin/python
 ready  := $(VENV)/.ready
 
-.PHONY: story test lint format setup clean
+.PHONY: story test lint format notebooks reports address test-hosted setup clean
 
 story: setup
 	$(py) -m storylib finetune emoji --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS))
@@ -25,6 +27,22 @@ format: setup
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+# Executes the lessons and saves them with their outputs and figures; one alone: make notebooks NOTEBOOKS=notebooks/01_dataset.ipynb
+notebooks: setup
+	$(py) -m storylib.reports run $(NOTEBOOKS)
+
+# The lessons as pages that need nothing else, to hand out or to print.
+reports: setup
+	$(py) -m storylib.reports html --out reports $(NOTEBOOKS)
+
+# Writes the address in pyproject.toml into badges and set-up cells.
+address: setup
+	$(py) -m storylib.address
+
+# Executes the lessons beside the packages of a Colab runtime, on a CPU. HOSTED is what `pip freeze` says there.
+test-hosted: setup
+	$(py) tests/hosted.py $(HOSTED) .venv-hosted $(NOTEBOOKS)
+
 setup: $(ready)
 
 # Made once, and again from nothing when what is required changes.
@@ -37,4 +55,4 @@ $(ready): requirements.txt requirements-dev.txt constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-hosted .pytest_cache .ruff_cache

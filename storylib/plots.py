@@ -1,8 +1,11 @@
-"""Draw the numbers it is handed on given or new Axes; return the Axes. In a notebook, `axes[0].figure` shows them."""
+"""Draw the numbers it is handed on given or new Axes; return the Axes. In a notebook, `picture(axes, alt)` shows them."""
 
+import base64
+import io
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font
+from matplotlib.patches import Rectangle
 
 from storylib.errors import UserError
 from storylib.files import atomic_path
@@ -140,6 +144,86 @@ def opening_bars(openings: Mapping[str, int], axes: Axes | None = None, most: in
     panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(axis="y", visible=False)
     return panel
+
+
+def choice_bars(choices: Mapping[str, Mapping[str, float]], axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """How likely each next token is, a panel for each way to choose; those that can't be drawn have a cross.
+
+    choices: the way, such as "temperature 0.7" -> token as it is written -> probability; the tokens of the first way
+        are drawn, in its order. Raises UserError for none.
+    """
+    if not choices or not next(iter(choices.values())):
+        raise UserError("there are no choices to draw; give a probability to at least one token")
+    tokens = list(next(iter(choices.values())))
+    axes = panels(len(choices), axes, columns=4, height=0.9 + 0.2 * len(tokens))
+    for number, (panel, (way, found)) in enumerate(zip(axes, choices.items(), strict=True)):
+        shares = [found.get(token, 0.0) for token in tokens]
+        panel.barh(range(len(tokens)), shares, height=0.7, color=SKY)
+        excluded = [place for place, share in enumerate(shares) if not share]
+        panel.plot([0.02] * len(excluded), excluded, "x", color=VERMILION, markersize=4)
+        panel.set_yticks(range(len(tokens)), tokens, fontsize=8)
+        panel.tick_params(axis="y", length=0, labelleft=number % 4 == 0)
+        panel.set(xlim=(0, 1), ylim=(len(tokens) - 0.4, -0.6), xlabel="probability")
+        panel.set_title(way, fontsize=9.5)
+        panel.grid(axis="y", visible=False)
+    return axes
+
+
+def quantisation_levels(weights: Sequence[float], levels: Sequence[float], axes: Axes | None = None) -> Axes:
+    """Where weights lie, each as a share of the largest in its block, and the few values that they are rounded to."""
+    panel = panels(1, axes and [axes], columns=1, height=2.6)[0]
+    panel.hist(weights, bins=120, range=(-1, 1), color=SKY, weights=np.full(len(weights), 100 / len(weights)))
+    for number, level in enumerate(levels):
+        panel.axvline(level, color=VERMILION, linewidth=1, label=None if number else f"{len(levels)} values of NF4")
+    panel.legend(frameon=False, fontsize=8)
+    panel.set(
+        title="Weights and what they are rounded to", xlabel="share of the block's largest", ylabel="% of weights"
+    )
+    return panel
+
+
+def lora_shapes(rows: int, columns: int, rank: int, axes: Axes | None = None) -> Axes:
+    """A weight matrix and the two thin ones of LoRA beside it, all to one scale; what is trained is orange."""
+    panel = panels(1, axes and [axes], columns=1, height=2.6)[0]
+    gap = 0.14 * columns
+    boxes = [("W", 0, rows, columns, SKY), ("B", columns + gap, rows, rank, ORANGE)]
+    boxes.append(("A", columns + 2 * gap + rank, rank, columns, ORANGE))
+    for name, left, height, width, color in boxes:
+        panel.add_patch(Rectangle((left, 0), width, height, facecolor=color, edgecolor=BLACK, linewidth=0.8))
+        numbers = f"{name}: {height:,} x {width:,}\n{height * width:,} numbers"
+        panel.text(left + width / 2, -0.06 * rows, numbers, ha="center", va="bottom", fontsize=8)
+    for sign, place in (("+", columns + gap / 2), ("·", columns + 1.5 * gap + rank)):
+        panel.text(place, rows / 2, sign, ha="center", va="center", fontsize=16)
+    panel.set(xlim=(-0.1 * columns, 2.1 * columns + 2 * gap + rank), ylim=(1.05 * rows, -0.4 * rows), aspect="equal")
+    panel.set_title(f"blue is frozen, orange is trained: rank {rank}", fontsize=10)
+    panel.set_axis_off()
+    return panel
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing as every notebook, old or new, shows it: a PNG with its alt text, for those who don't see it."""
+
+    png: bytes
+    alt: str
+    width: int  # of the page, in its pixels
+
+    def _repr_mimebundle_(self, **_) -> tuple[dict[str, str], dict[str, dict]]:
+        data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        return data, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def picture(axes: Axes | Sequence[Axes], alt: str) -> Picture:
+    """What was drawn, as a notebook's last line shows it.
+
+    alt: what there is to see, in a sentence. Raises UserError without one.
+    """
+    if not alt.strip():
+        raise UserError("a picture needs an alt text: say in a sentence what there is to see")
+    figure = list(np.atleast_1d(axes).flat)[0].figure
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110, facecolor="white")
+    return Picture(file.getvalue(), alt, round(80 * figure.get_figwidth()))
 
 
 def save(figure: Figure, path: str | Path) -> Path:

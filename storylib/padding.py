@@ -1,0 +1,62 @@
+"""The trap of padding with EOS, made on purpose: what a model learns of ends when its padding hides them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import DatasetDict
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
+
+from storylib.config import Recipe
+from storylib.errors import UserError
+from storylib.models import attach_lora, load_base, load_tokenizer
+from storylib.runs import Run
+from storylib.trainer import story_trainer
+from storylib.training import rows_of
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A model that was taught with one kind of padding."""
+
+    pad: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorForLanguageModeling:
+    """How the tutorials of 2023 made batches: the whole text is learnt, and a label is left out where the id is that
+    of the padding. With pad = EOS that leaves out every end."""
+    return DataCollatorForLanguageModeling(tokenizer, mlm=False)
+
+
+def batch_of(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict]) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask` and `labels` (B, T) of rows with `prompt` and `completion`."""
+    texts = [row["prompt"] + row["completion"] + tokenizer.eos_token for row in rows]
+    return dict(collator(tokenizer)([{"input_ids": ids} for ids in tokenizer(texts).input_ids]))
+
+
+def with_pad(tokenizer: PreTrainedTokenizerBase, pad: str) -> PreTrainedTokenizerBase:
+    """The tokenizer padding with EOS ("eos"), or with a token of its own ("own")."""
+    if pad not in ("own", "eos"):
+        raise UserError(f"pad is 'own' or 'eos', got {pad!r}")
+    if pad == "eos":
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def train_padded(recipe: Recipe, pad: str, out: Path, dataset: DatasetDict) -> Padded:
+    """Teach the recipe's base with this padding, all else alike. The folder `out` is for the trainer's own use.
+
+    Raises UserError for another `pad` than "own" and "eos".
+    """
+    tokenizer = with_pad(load_tokenizer(recipe.base), pad)
+    torch.manual_seed(recipe.train.seed)
+    model = attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora)
+    train, held_out = rows_of(dataset, tokenizer, recipe.train.window, say=lambda text: None)
+    trainer = story_trainer(recipe, Run(out), model, tokenizer, train, held_out)
+    make = collator(tokenizer)
+    trainer.data_collator = lambda rows: make([{"input_ids": row["input_ids"]} for row in rows])
+    trainer.train()
+    return Padded(pad, model.eval(), tokenizer)
