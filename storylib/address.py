@@ -1,4 +1,4 @@
-"""The repository's public address: one line in pyproject.toml; `make address` writes it into badges and set-up cells."""
+"""The repository's public address: one line in pyproject.toml; `make address` writes it where it is needed."""
 
 import re
 from collections.abc import Iterable

@@ -23,7 +23,8 @@ def follow(run: str | Path, draw: Callable[[list[dict]], object], seconds: float
     handle = display({"text/plain": "waiting for the first step …"}, raw=True, display_id=True)
 
     def show() -> None:
-        if any("loss" in row for row in (log := read_log(path))):
+        log = read_log(path)
+        if any("loss" in row for row in log):
             handle.update(draw(log))
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""Draw the numbers it is handed on given or new Axes; return the Axes. In a notebook, `picture(axes, alt)` shows them."""
+"""Draw the numbers it is handed on given or new Axes; return the Axes. In a notebook `picture(axes, alt)` shows it."""
 
 import base64
 import io

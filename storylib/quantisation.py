@@ -43,9 +43,8 @@ def compare_precisions(base: str, texts: Sequence[str]) -> list[Precision]:
         model = load_base(base, four_bit=True) if four_bit else plain
         layers = dict(linear_layers(model))
         size = sum(stored_bytes(layer) for layer in layers.values())
-        rest = sum(
-            tensor.nbytes for tensor in model.parameters() if all(tensor is not x.weight for x in layers.values())
-        )
+        packed = {id(layer.weight) for layer in layers.values()}
+        rest = sum(tensor.nbytes for tensor in model.parameters() if id(tensor) not in packed)
         squares = sum(float(((whole(layers[key]) - weight) ** 2).sum()) for key, weight in matrices.items())
         norm = sum(float((weight**2).sum()) for weight in matrices.values())
         said = perplexity(model, tokenizer, texts).perplexity

@@ -188,8 +188,7 @@ def test_drive_is_offered_and_never_mounted():
 
 
 def test_nothing_but_the_standard_library_is_needed_to_begin():
-    code = "import sys; before = set(sys.modules); import storylib.hosted; print(*{m.partition('.')[0] for m in sys.modules})"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=hosted.ROOT
-    ).stdout.split()
-    assert "storylib" in loaded and not {"packaging", "torch", "huggingface_hub", "numpy", "psutil"} & set(loaded)
+    code = "import sys, storylib.hosted; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=hosted.ROOT)
+    loaded = set(done.stdout.split())
+    assert "storylib" in loaded and not {"packaging", "torch", "huggingface_hub", "numpy", "psutil"} & loaded
