@@ -99,6 +99,8 @@ def finetune(
         return
     plots.save(plots.training_curve(trained.log)[0].figure, out / "training.png")
     say(f"{trained.run.result.name}: {trained.run.result}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
+    if chosen.corpus == "languages":
+        show_languages(chosen, trained.run.result)
 
 
 @app.command()
@@ -310,8 +312,9 @@ def sheet(
     key = ratings.write_sheet(blinded, out)
     for note in blinded.notes:
         say(note)
-    print("\n".join(ratings.guide(blinded.key)))
-    print(f"\nsheet: {out} ({len(blinded.rows)} rows)\nkey:   {key} (raters must not see it)")
+    print(
+        f"{ratings.guide(blinded.key)}\n\nsheet: {out} ({len(blinded.rows)} rows)\nkey:   {key} (raters must not see it)"
+    )
 
 
 @app.command()
@@ -324,11 +327,8 @@ def ratings(
     from storylib import ratings
     from storylib.feedback import FeedbackStore
 
-    opened = None if key is None else ratings.read_key(key)
-    found = ratings.read_answers(answers, opened)
-    show_tables(ratings.tables(found))
-    for labels, signature in ratings.signatures(found):
-        console().print(f"{labels}: {signature}", style="dim", soft_wrap=True)
+    found = ratings.read_answers(answers, None if key is None else ratings.read_key(key))
+    show_ratings(found)
     if store is not None:
         ties = ratings.keep(found, FeedbackStore(store))
         say(f"kept in {store}" + (f", but for {ties} ties, which it has no place for" if ties else ""))
@@ -359,6 +359,49 @@ def show_board(board) -> None:
     told = {story.prompt: story.text for story in reversed(list(board.systems.values())[-1].stories)}
     for prompt, text in list(reversed(told.items()))[:3]:
         print(f"\n{prompt.strip()}\n{text}")
+
+
+def show_ratings(answers) -> None:
+    """What people said, how far they agree, and what does not count, on standard output."""
+    from storylib.metrics.ratings import summarise
+
+    found = summarise(answers.ratings, answers.choices)
+    scores: dict[str, object] = {}
+    tables: dict[str, list[dict]] = {}
+    if found.means:
+        columns = found.means | {"agreement (alpha)": found.agreement}
+        scores |= {f"{column}, {name}": score for column, row in columns.items() for name, score in row.items()}
+        tables["Mean rating, 1 to 5 [95 % interval]"] = [
+            {"criterion": name} | {column: str(row.get(name, "")) for column, row in columns.items()}
+            for name in found.agreement
+        ]
+    if found.wins:
+        pairs = {f"{system} wins over {other}": rate for (system, other), rate in found.wins.items()}
+        pairs |= {"the left is preferred": found.left or "only ties", "agreement (alpha)": found.agreement["better"]}
+        scores |= pairs
+        tables["Pairs, share [95 % interval]"] = [{"": name, "figure": str(score)} for name, score in pairs.items()]
+    unclear = [{"case": f"missing, {rater}", "cells": count, "where": ""} for rater, count in answers.missing.items()]
+    unclear += [
+        {"case": case, "cells": len(places), "where": "; ".join(places[:3]) + (" …" if len(places) > 3 else "")}
+        for case, places in answers.cases.items()
+    ]
+    show_tables(tables | ({"Missing, or set aside": unclear} if unclear else {}))
+    for label, score in scores.items():
+        score = getattr(score, "score", score)  # an agreement's
+        if hasattr(score, "signature"):
+            console().print(f"{label}: {score.signature}", style="dim", soft_wrap=True)
+
+
+def show_languages(recipe: config.Recipe, result: Path) -> None:
+    """What a run on one language did to all of them, on standard output."""
+    from storylib.evaluation import languages_read
+
+    before, after = languages_read(recipe, {"fine-tuned": result}).values()
+    rows = [
+        {"language": code, "before": f"{before[code].bits_per_byte:.2f}", "after": f"{after[code].bits_per_byte:.2f}"}
+        for code in before
+    ]
+    show_tables({"Bits per byte of the same stories in each language": rows})
 
 
 def show_tables(tables: Mapping[str, list[dict]]) -> None:

@@ -2,9 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from datasets import Dataset
@@ -66,26 +65,57 @@ def models_told(
     adapters: name -> folder of an adapter or of a whole model. seeds: stories per prompt; as many as make about 60.
     Raises UserError for a missing or damaged folder, before any story is told.
     """
-    bases = {name: trained_on(folder) for name, folder in adapters.items()}
     rows = data.load(recipe.corpus, **recipe.data)
     chosen = cases(rows["test"])
     seeds = seeds or math.ceil(STORIES / len(chosen))
     texts = held_out_texts(recipe, rows["test"])
-    tellers: dict[str, Callable[[], tuple]] = {}
+    systems = {}
+    for name, model, tokenizer in base_and_tuned(recipe, adapters):
+        say(f"{name} tells {len(chosen) * seeds} stories …")
+        systems[name] = System(tell(model, tokenizer, chosen, recipe.generate, seeds), read(model, tokenizer, texts))
+    return systems
+
+
+def languages_read(recipe: Recipe, adapters: Mapping[str, Path]) -> dict[str, dict[str, Perplexity]]:
+    """How well each base and fine-tuned model reads the same stories in every language: what it learnt, what it forgot.
+
+    System -> language of the quartet -> likelihood. Raises as `models_told`.
+    """
+    texts = quartet_texts()
+    return {name: read(model, tokenizer, texts) for name, model, tokenizer in base_and_tuned(recipe, adapters)}
+
+
+Texts = dict[str, tuple[list[str], list[str]]]  # language -> stories and their prompts
+
+
+def read(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Texts) -> dict[str, Perplexity]:
+    return {code: perplexity(model, tokenizer, *pair) for code, pair in texts.items()}
+
+
+def held_out_texts(recipe: Recipe, test: Dataset) -> Texts:
+    """The test stories; for the language job those of the quartet, the same in each language."""
+    return quartet_texts() if recipe.corpus == "languages" else {"en": (list(test["completion"]), list(test["prompt"]))}
+
+
+def quartet_texts() -> Texts:
+    rows = data.load("languages", language="all")["test"].to_list()
+    codes = dict.fromkeys(row["language"] for row in rows)
+    parts = {code: [row for row in rows if row["language"] == code] for code in codes}
+    return {
+        code: ([row["completion"] for row in part], [row["prompt"] for row in part]) for code, part in parts.items()
+    }
+
+
+def base_and_tuned(
+    recipe: Recipe, adapters: Mapping[str, Path]
+) -> Iterator[tuple[str, PreTrainedModel, PreTrainedTokenizerBase]]:
+    """Each untuned base, then each fine-tuned model, with its name: loaded one at a time, as a GPU holds no two."""
+    bases = {name: trained_on(folder) for name, folder in adapters.items()}
     for base in dict.fromkeys(bases.values()):
         name = "untuned base" if len(set(bases.values())) == 1 else f"untuned {base}"
-        tellers[name] = partial(load_untuned, base, recipe.four_bit)
-    tellers |= {name: partial(load_finetuned, folder, recipe.four_bit) for name, folder in adapters.items()}
-    systems = {}
-    for name, load in tellers.items():
-        say(f"{name} tells {len(chosen) * seeds} stories …")
-        model, tokenizer = load()
-        systems[name] = System(
-            tell(model, tokenizer, chosen, recipe.generate, seeds),
-            {code: perplexity(model, tokenizer, *pair) for code, pair in texts.items()},
-        )
-        del model  # two do not fit on a GPU
-    return systems
+        yield name, *load_untuned(base, recipe.four_bit)
+    for name, folder in adapters.items():
+        yield name, *load_finetuned(folder, recipe.four_bit)
 
 
 def load_untuned(base: str, four_bit: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -98,16 +128,6 @@ def tell(model, tokenizer, cases: Sequence[Case], settings: GenerationSettings, 
     pairs = [(case.prompt, seed) for case in cases for seed in range(seeds)]
     prompts, numbers = zip(*pairs, strict=True)
     return generate(model, tokenizer, prompts, settings, numbers)
-
-
-def held_out_texts(recipe: Recipe, test: Dataset) -> dict[str, tuple[list[str], list[str]]]:
-    """The test stories and their prompts by language: the language job has the same stories in each, others English."""
-    if recipe.corpus != "languages":
-        return {"en": (list(test["completion"]), list(test["prompt"]))}
-    rows = data.load("languages", **recipe.data | {"language": "all"})["test"]
-    codes = dict.fromkeys(rows["language"])
-    parts = {code: [row for row in rows if row["language"] == code] for code in codes}
-    return {code: ([r["completion"] for r in part], [r["prompt"] for r in part]) for code, part in parts.items()}
 
 
 def trained_on(folder: Path) -> str:
