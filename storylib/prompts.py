@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from storylib.emoji import name
+from storylib.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -58,6 +59,9 @@ def genre_prompt(genre: str) -> str:
     return f"Write me a {GENRES[genre]}\n"
 
 
+WISHES = ("premise", "character", "traits", "setting", "plot", "tone", "arc")
+
+
 def continuation_prompt(beginning: str) -> str:
     """The beginning of a story as it stands, to be gone on with; the space at its end belongs to the next word.
 
@@ -87,14 +91,39 @@ def wish_prompt(
     >>> wish_prompt()
     'Story:\\n'
     """
-    wishes = {
-        "Premise": premise,
-        "Character": character,
-        "Traits": traits,
-        "Setting": setting,
-        "Plot": plot,
-        "Tone": tone,
-        "Arc": arc,
-    }
+    wishes = dict(zip(WISHES, (premise, character, traits, setting, plot, tone, arc), strict=True))
     told = {label: " ".join((wish or "").split()) for label, wish in wishes.items()}  # a line end would end the wish
-    return "".join(f"{label}: {wish}\n" for label, wish in told.items() if wish) + "Story:\n"
+    return "".join(f"{label.title()}: {wish}\n" for label, wish in told.items() if wish) + "Story:\n"
+
+
+def prompt_of(corpus: str, request: str) -> str:
+    """The prompt for what a reader asks of a model that learnt `corpus`, in words on one line.
+
+    A genre by its name; wishes as "character: a shy fox; tone: warm", or a premise; the beginning of a story.
+    Raises UserError for another genre or wish, and for nothing at all.
+
+    >>> prompt_of("genres", "write me a horror story"), prompt_of("languages", "Era uma vez uma raposa. ")
+    ('Write me a horror story\\n', 'Era uma vez uma raposa.')
+    >>> prompt_of("personal", "A fox finds a key.; tone: warm")
+    'Premise: A fox finds a key.\\nTone: warm\\nStory:\\n'
+    """
+    if not request.strip():
+        raise UserError("nothing is asked for; say what the story should be of")
+    if corpus == "genres":
+        chosen = [label for label, words in GENRES.items() if words.split()[0] in request.casefold()]
+        if len(chosen) != 1:
+            raise UserError(f"ask for one of {' or '.join(GENRES.values())}, got {request!r}")
+        return genre_prompt(chosen[0])
+    return wish_prompt(**wishes_of(request)) if corpus == "personal" else continuation_prompt(request)
+
+
+def wishes_of(request: str) -> dict[str, str]:
+    """The wishes of one line by name; what has no name is the premise."""
+    wishes: dict[str, str] = {}
+    for part in filter(str.strip, request.split(";")):
+        label, mark, wish = part.partition(":")
+        known = label.strip().casefold()
+        if mark and " " not in known and known not in WISHES:
+            raise UserError(f"no wish {label.strip()!r}; there are {', '.join(WISHES)}")
+        wishes |= {known: wish} if known in WISHES and mark else {"premise": part}
+    return wishes
