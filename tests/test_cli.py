@@ -61,6 +61,29 @@ def test_streamed_and_plain_are_one_story(run):
     assert streamed == plain
 
 
+def test_what_is_nothing_for_children_is_refused_unless_asked_for(run):
+    code, out, err = run("tell", "🦔🏰🍺")
+    assert code == 2 and out == "" and err.count("\n") == 1
+    assert "'beer mug' asks for 'beer' (drugs and alcohol)" in err
+    code, out, err = run("tell", "🦔🏰🍺", "--unchecked")
+    assert code == 0 and len(out.split()) > 10
+
+
+def test_a_story_that_stays_unfit_is_not_shown(run, monkeypatch):
+    from storylib import generation
+
+    asked = []
+
+    def unfit(model, tokenizer, prompts, settings, seeds):
+        asked.extend(seeds)
+        return [generation.Story(prompt, seed, "A gun.", "eos", 3) for prompt, seed in zip(prompts, seeds, strict=True)]
+
+    monkeypatch.setattr(generation, "generate", unfit)
+    code, out, err = run("tell", "🦔🏰📚")
+    assert code == 2 and out == "" and len(set(asked)) == 5
+    assert err == "error: no story fit for children in 5 tries, but weapons: 'gun' (5 x); try another seed\n"
+
+
 def test_missing_adapter_and_unknown_recipe(run, tmp_path):
     code, out, err = run("tell", "🦔🏰📚", "--adapter", tmp_path)
     assert code == 2 and out == "" and "adapter_config.json is missing" in err
