@@ -74,33 +74,75 @@ def finetune(
     out: Annotated[Path | None, typer.Option(help="The run's folder, new or with this very run unfinished.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Another number of passes over the stories.")] = None,
     data: Annotated[str | None, typer.Option(help="Your own JSONL, CSV or folder, or a Hub data set.")] = None,
+    from_feedback: Annotated[Path | None, typer.Option(help="Readers' judgements to learn from: a store.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="What learns from feedback; else the recipe's own run.")] = None,
 ) -> None:
     """Teach a base model a corpus with 4-bit LoRA; the adapter, log, samples and plot land in one folder.
 
-    A run that was cut off goes on from its last checkpoint when the same command is given again.
+    With --from-feedback an adapter that the recipe has trained learns what readers prefer; it stays as it is, and a
+    new one is made. A run that was cut off goes on from its last checkpoint when the same command is given again.
     """
     chosen = config.recipe(recipe)
-    if epochs is not None:
-        chosen = replace(chosen, train=replace(chosen.train, epochs=epochs))
-    if data is not None:
-        chosen = replace(chosen, data=chosen.data | {"source": data})
-    out = out or RUNS / chosen.name.replace("/", "-")
-    from storylib import plots
-    from storylib.parallel import processes
-    from storylib.training import finetune
-
+    own = RUNS / chosen.name.replace("/", "-")
+    if from_feedback is None:
+        if adapter is not None:
+            raise UserError(
+                f"{adapter} can learn from feedback alone: add --from-feedback STORE, or leave out --adapter"
+            )
+        chosen = changed(chosen, epochs, data)
+        learn, out = partial(teach, chosen), out or own
+    else:
+        if data is not None:
+            raise UserError(f"what is learnt from is the feedback: leave out --data {data}")
+        out = out or own.with_name(f"{own.name}-feedback")
+        learn = partial(teach_taste, chosen, adapter or trained_adapter(own, chosen), from_feedback, epochs)
     try:
-        trained = finetune(chosen, out, say=say)
+        trained = learn(out)
     except KeyboardInterrupt as stop:  # said here: typer would end without a word
         say(str(stop) or "stopped at once; what was saved before is kept")
         say(f"go on with: python -m storylib {shlex.join(sys.argv[1:])}")
         raise typer.Exit(130) from None
+    from storylib import plots
+    from storylib.parallel import processes
+
     if not processes().is_main_process:
         return
-    plots.save(plots.training_curve(trained.log)[0].figure, out / "training.png")
+    curves = plots.training_curve(trained.log)
+    if from_feedback is not None:
+        curves[0].set_ylabel("nats per pair")
+    plots.save(curves[0].figure, out / "training.png")
     say(f"{trained.run.result.name}: {trained.run.result}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
-    if chosen.corpus == "languages":
-        show_languages(chosen, trained.run.result)
+
+
+def changed(recipe: config.Recipe, epochs: float | None, data: str | None) -> config.Recipe:
+    """The recipe with the user's own epochs and data."""
+    if epochs is not None:
+        recipe = replace(recipe, train=replace(recipe.train, epochs=epochs))
+    return recipe if data is None else replace(recipe, data=recipe.data | {"source": data})
+
+
+def trained_adapter(run: Path, recipe: config.Recipe) -> Path:
+    """What the recipe's own run ended with; UserError where there is none."""
+    if (run / "adapter").is_dir():
+        return run / "adapter"
+    train = f"python -m storylib finetune {recipe.name}"
+    raise UserError(f"no adapter of {recipe.name} in {run} to go on from: train one ({train}), or name one: --adapter")
+
+
+def teach(recipe: config.Recipe, out: Path):
+    from storylib.training import finetune
+
+    return finetune(recipe, out, say=say)
+
+
+def teach_taste(recipe: config.Recipe, adapter: Path, store: Path, epochs: float | None, out: Path):
+    from storylib.feedback import as_pairs
+
+    as_pairs(store)  # before torch, which takes seconds to load
+    from storylib.preference import PreferenceSettings, finetune_from_feedback
+
+    settings = PreferenceSettings() if epochs is None else PreferenceSettings(epochs=epochs)
+    return finetune_from_feedback(recipe, adapter, store, out, settings, say=say)
 
 
 @app.command()
@@ -312,9 +354,8 @@ def sheet(
     key = ratings.write_sheet(blinded, out)
     for note in blinded.notes:
         say(note)
-    print(
-        f"{ratings.guide(blinded.key)}\n\nsheet: {out} ({len(blinded.rows)} rows)\nkey:   {key} (raters must not see it)"
-    )
+    print(f"{ratings.guide(blinded.key)}\n\nsheet: {out} ({len(blinded.rows)} rows)")
+    print(f"key:   {key} (raters must not see it)")
 
 
 @app.command()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SCORES = range(1, 6)
 APART = 1  # points between two ratings that tell the better story
+COLUMNS = ("prompt", "chosen", "rejected")
 LEAST = 20  # pairs; from fewer the model learns these stories, not a taste
 PATIENCE = 30  # seconds that a writer waits for another
 OURS = 0x53746F72  # application_id of the file: "Stor"
@@ -185,6 +186,21 @@ def preference_set(store: FeedbackStore, least: int = LEAST) -> "Dataset":
 
     pairs = Dataset.from_list(rows)
     pairs.info.description = notes
+    return pairs
+
+
+def as_pairs(feedback: "FeedbackStore | Dataset | str | Path") -> "Dataset":
+    """The preference set of a store, of the store at a path, or the rows as given; UserError where there is none."""
+    if isinstance(feedback, (str, Path)):
+        if not Path(feedback).expanduser().exists():
+            raise UserError(f"no store of feedback at {feedback}; collect ratings first, or name another file")
+        feedback = FeedbackStore(feedback)
+    if isinstance(feedback, FeedbackStore):
+        return preference_set(feedback)
+    if missing := [name for name in COLUMNS if name not in feedback.column_names]:
+        raise UserError(f"pairs need the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing")
+    pairs = feedback.select_columns(list(COLUMNS))
+    pairs.info.description = ""  # of a store's pairs it counts what was left out
     return pairs
 
 

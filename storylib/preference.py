@@ -18,7 +18,7 @@ from storylib.checkpoints import SafeCheckpoints, full_disk_named
 from storylib.config import Recipe
 from storylib.data.splitting import share
 from storylib.errors import UserError
-from storylib.feedback import FeedbackStore, preference_set
+from storylib.feedback import COLUMNS, FeedbackStore, as_pairs
 from storylib.files import read_log
 from storylib.models import (
     base_of,
@@ -34,8 +34,6 @@ from storylib.runs import Run, describe, read_card, text_hash
 from storylib.runtime import compute_dtype, device, sharded
 from storylib.trainer import LengthGrouped
 from storylib.training import Trained, save, train_on
-
-COLUMNS = ("prompt", "chosen", "rejected")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,21 +125,6 @@ def finetune_from_feedback(
             model.delete_adapter("ref")
             save(run, model, tokenizer, recipe.base)
     return Trained(run, read_log(run.log))
-
-
-def as_pairs(feedback: FeedbackStore | Dataset | str | Path) -> Dataset:
-    """The preference set of a store, of the store at a path, or the rows as given; UserError where there is none."""
-    if isinstance(feedback, (str, Path)):
-        if not Path(feedback).expanduser().exists():
-            raise UserError(f"no store of feedback at {feedback}; collect ratings first, or name another file")
-        feedback = FeedbackStore(feedback)
-    if isinstance(feedback, FeedbackStore):
-        return preference_set(feedback)
-    if missing := [name for name in COLUMNS if name not in feedback.column_names]:
-        raise UserError(f"pairs need the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing")
-    pairs = feedback.select_columns(list(COLUMNS))
-    pairs.info.description = ""  # of a store's pairs it counts what was left out
-    return pairs
 
 
 def check_adapter(folder: Path, recipe: Recipe) -> Mapping:

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from storylib import __main__ as cli
+from storylib.feedback import FeedbackStore
 from storylib.files import DATA
+from storylib.models import weights_hash
+from storylib.prompts import emoji_prompt
 
 ADAPTER = DATA / "adapters" / "emoji"
 TIMEOUT = 300  # seconds
@@ -114,6 +117,54 @@ def test_ctrl_c_says_how_to_go_on(run, monkeypatch, tmp_path):
     code, out, err = run("finetune", "emoji", "--out", tmp_path / "a b")
     assert code == 130 and "stopped at step 7" in err
     assert err.splitlines()[-1] == f"go on with: python -m storylib finetune emoji --out '{tmp_path}/a b'"
+
+
+@pytest.fixture
+def store(tmp_path) -> Path:
+    """Twenty choices of a reader who likes short stories."""
+    kept = FeedbackStore(tmp_path / "feedback.sqlite")
+    for number in range(20):
+        prompt = emoji_prompt(["🦔", "🏰", "💪"], {"🦔": f"hedgehog {number % 5}", "🏰": "castle", "💪": "courage"})
+        kept.choose(prompt, f"It slept {number} days.", f"It ran and ran and ran for {number} days.", "Ana")
+    return kept.path
+
+
+def test_feedback_teaches_an_adapter(run, store, tmp_path):
+    learn = ("finetune", "emoji", "--from-feedback", store, "--adapter", ADAPTER, "--out", tmp_path / "run")
+    code, out, err = run(*learn, "--epochs", 0.2)
+    assert code == 0 and out == "", err
+    assert "16 pairs to learn from, 4 held out" in err and f"adapter: {tmp_path / 'run' / 'adapter'}" in err
+    assert "fine-tuning: 100%" in err
+    assert (tmp_path / "run" / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert weights_hash(str(tmp_path / "run" / "adapter")) != weights_hash(str(ADAPTER))
+
+
+def test_feedback_that_cannot_be_learnt_from(run, store, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "RUNS", tmp_path / "runs")
+
+    def refused(*arguments) -> str:
+        code, out, err = run("finetune", "personal", *arguments, "--out", tmp_path / "run")
+        assert code == 2 and out == "" and err.count("\n") == 1 and not (tmp_path / "run").exists()
+        return err
+
+    assert "no store of feedback at none.sqlite" in refused("--from-feedback", "none.sqlite", "--adapter", ADAPTER)
+    few = FeedbackStore(tmp_path / "few.sqlite")
+    few.choose("a wish", "A", "B", "Ana")
+    assert "1 pairs of stories" in refused("--from-feedback", few.path, "--adapter", ADAPTER)
+    (tmp_path / "notes.txt").write_text("no database")
+    assert "as a store of feedback" in refused("--from-feedback", tmp_path / "notes.txt", "--adapter", ADAPTER)
+    err = refused("--from-feedback", store)
+    assert f"no adapter of personal/cpu in {tmp_path}/runs/personal-cpu" in err and "name one: --adapter" in err
+    assert "adapter_config.json is missing" in refused("--from-feedback", store, "--adapter", tmp_path)
+    assert "add --from-feedback STORE" in refused("--adapter", ADAPTER)
+    assert "leave out --data" in refused("--from-feedback", store, "--data", "x.jsonl")
+
+
+def test_feedback_goes_to_the_recipes_own_adapter(run, store, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "RUNS", tmp_path)
+    (tmp_path / "personal-cpu" / "adapter").mkdir(parents=True)
+    code, out, err = run("finetune", "personal", "--from-feedback", store)
+    assert code == 2 and f"no adapter in {tmp_path}/personal-cpu/adapter" in err
 
 
 def test_scores_are_never_overwritten(run, tmp_path):
