@@ -112,6 +112,8 @@ def finetune(
         curves[0].set_ylabel("nats per pair")
     plots.save(curves[0].figure, out / "training.png")
     say(f"{trained.run.result.name}: {trained.run.result}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
+    if chosen.corpus == "languages":
+        show_languages(chosen, trained.run.result)
 
 
 def changed(recipe: config.Recipe, epochs: float | None, data: str | None) -> config.Recipe:
