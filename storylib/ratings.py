@@ -14,7 +14,7 @@ from typing import Protocol
 from storylib.data.reading import csv_lines
 from storylib.errors import UserError
 from storylib.feedback import SCORES, FeedbackStore
-from storylib.files import atomic_path, write_text
+from storylib.files import atomic_path
 from storylib.metrics.ratings import ANSWERS, Choice, Rating
 
 CRITERIA = {
@@ -56,7 +56,7 @@ class Sheet:
 
     rows: list[dict[str, str]]  # id, prompt and story, or id, prompt, left and right; in an order that tells nothing
     key: Key = field(repr=False)
-    notes: list[str]  # what was left out, for whoever hands the sheet out: it names systems
+    notes: list[str] = field(repr=False)  # what was left out, for whoever hands the sheet out: it names systems
 
 
 def blind(stories: Mapping[str, Sequence[Told]], seed: int = 0, per_prompt: int | None = None) -> Sheet:
@@ -96,7 +96,7 @@ def blind_pairs(stories: Mapping[str, Sequence[Told]], seed: int = 0, per_prompt
         pairs = [
             (prompt, *pair)
             for prompt, told in by_prompt.items()
-            for pair in zip(drawn(told[first], per_prompt, chance), drawn(told[second], per_prompt, chance))  # noqa: B905
+            for pair in zip(*(drawn(told[system], per_prompt, chance) for system in (first, second)), strict=False)
         ]
         different = [pair for pair in pairs if settled(pair[1]) != settled(pair[2])]
         same += len(pairs) - len(different)
@@ -208,8 +208,12 @@ def write_sheet(sheet: Sheet, path: str | Path) -> Path:
             raise UserError(f"{file} exists already; choose another name, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     items = {name: asdict(item) for name, item in sheet.key.items()}
-    write_text(key, json.dumps(items, ensure_ascii=False, indent=1, sort_keys=True))
-    with atomic_path(path) as part, part.open("w", encoding="utf-8-sig", newline="") as file:
+    with (
+        atomic_path(key) as key_part,  # a sheet without its key is work for nothing: both files or none
+        atomic_path(path) as part,
+        part.open("w", encoding="utf-8-sig", newline="") as file,
+    ):
+        key_part.write_text(json.dumps(items, ensure_ascii=False, indent=1, sort_keys=True), encoding="utf-8")
         writer = csv.writer(file)
         writer.writerow([*sheet.rows[0], *questions(sheet.key)])
         blanks = [""] * len(questions(sheet.key))
@@ -259,7 +263,7 @@ class Answers:
 
     ratings: list[Rating]
     choices: list[Choice]
-    missing: dict[str, int]  # rater -> questions of the sheet without an answer
+    missing: dict[str, int]  # rater -> questions of the sheet left open
     cases: dict[str, list[str]]  # case -> the places of its cells
     key: Key = field(repr=False)
 
@@ -428,7 +432,10 @@ def stored_key(paths: Iterable[Path]) -> Key:
 
 
 def keep(answers: Answers, store: FeedbackStore) -> int:
-    """Write the answers to a store of feedback; how many ties were not, since a store has no place for them."""
+    """Write the answers to a store of feedback; how many ties were not, since a store has no place for them.
+
+    A story of several systems is kept under all their names, "a, b"; reading with the key tells them apart.
+    """
     for rating in answers.ratings:
         story = answers.key[rating.item].stories[0]
         who = ", ".join(rating.systems)

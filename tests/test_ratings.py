@@ -221,6 +221,16 @@ def as_google(rows: list[dict]) -> list[dict]:
     return [{name: cell.removeprefix("'") for name, cell in row.items()} for row in rows]
 
 
+@settings(deadline=None, max_examples=50)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip))
+def test_any_story_comes_back(tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp("any")
+    key = write_sheet(blind({"a": [Told(FOX, text)]}), folder / "sheet.csv")
+    found = read_answers([fill(folder, folder / "sheet.csv", "3")], read_key(key))
+    assert found.cases == {} and len(found.ratings) == 7
+    assert found.key[found.ratings[0].item].stories == (text,)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_odd_stories_come_back_word_for_word(tmp_path, delimiter):
     key = write_sheet(blind({"a": [Told(FOX, text) for text in ODD]}), tmp_path / "sheet.csv")
