@@ -9,14 +9,24 @@ from storylib.metrics.paired import Difference, difference, paired_test
 from storylib.metrics.references import leave_one_out, shifted, turned
 from storylib.metrics.repetition import repeated_ngrams
 from storylib.metrics.score import Score, Tally, bootstrap_interval, mean_tally
+from storylib.metrics.sentiment import Feelings, Sentiment, load_scorer, positive_share, sentiment
 from storylib.metrics.stopping import stopped_share
+from storylib.metrics.topics import Topic, Topics, topic_coherence, topics
+from storylib.metrics.words import Lexicon, OpinionWord, TopWords, log_odds, opinion_balance, opinion_lexicon, top_words
 
 __all__ = [
     "CopiedShare",
     "Difference",
+    "Feelings",
+    "Lexicon",
+    "OpinionWord",
     "Passage",
     "Score",
+    "Sentiment",
     "Tally",
+    "TopWords",
+    "Topic",
+    "Topics",
     "bleu",
     "bootstrap_interval",
     "chrf",
@@ -28,12 +38,21 @@ __all__ = [
     "empty_share",
     "leave_one_out",
     "length_in_words",
+    "load_scorer",
+    "log_odds",
     "mean_tally",
+    "opinion_balance",
+    "opinion_lexicon",
     "paired_test",
+    "positive_share",
     "repeated_ngrams",
     "rouge",
     "self_bleu",
+    "sentiment",
     "shifted",
     "stopped_share",
+    "top_words",
+    "topic_coherence",
+    "topics",
     "turned",
 ]
