@@ -1,25 +1,18 @@
 """Prompts in, stories out: batched, seeded, streamed, stopped."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    NoRepeatNGramLogitsProcessor,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TextStreamer,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase, TextStreamer
 
+from storylib import decoding
+from storylib.choosing import Choice, ChosenAlone
 from storylib.config import GenerationSettings
 from storylib.data.sentences import SENTENCE_END
+from storylib.decoding import Draft
 from storylib.errors import UserError
 
 
@@ -32,23 +25,6 @@ class Story:
     text: str
     ended: str  # "eos": the model stopped by itself; "limit": max_new_tokens was reached
     tokens: int  # new ones, EOS not counted
-
-
-class SeededChoice(LogitsProcessor):
-    """Adds Gumbel noise from one generator per row, so that the arg-max is a sample from the row's softmax.
-
-    A row's noise depends on its own seed alone, never on its neighbours in the batch (the Gumbel-max trick,
-    https://arxiv.org/abs/1611.00712, section 2).
-    """
-
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        width = scores.shape[-1]
-        uniform = torch.stack([torch.rand(width, generator=generator) for generator in self.generators])  # (B, V)
-        noise = -torch.log(-torch.log(uniform.clamp(1e-20, 1 - 1e-7)))
-        return scores + noise.to(scores)
 
 
 class Sentences(TextStreamer):
@@ -70,29 +46,11 @@ class Sentences(TextStreamer):
             self.shown = len(text)
 
 
-def choices(settings: GenerationSettings, seeds: Sequence[int]) -> LogitsProcessorList:
-    """Repetition controls, then the temperature, top-k and top-p of sampling, then the seeded choice itself."""
-    processors = LogitsProcessorList()
-    if settings.repetition_penalty != 1.0:
-        processors.append(RepetitionPenaltyLogitsProcessor(settings.repetition_penalty))
-    if settings.no_repeat_ngram:
-        processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram))
-    if settings.temperature > 0:
-        processors.append(TemperatureLogitsWarper(settings.temperature))
-        if settings.top_k:
-            processors.append(TopKLogitsWarper(settings.top_k))
-        if settings.top_p < 1:
-            processors.append(TopPLogitsWarper(settings.top_p))
-        processors.append(SeededChoice(seeds))
-    return processors
-
-
 def row_seed(prompt: str, seed: int) -> int:
     """A generator seed of its own for each prompt and seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}|{prompt}".encode()).digest()[:8], "big") >> 1
 
 
-@torch.no_grad()  # not inference_mode: FSDP would train on with what it gathered here
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -103,51 +61,83 @@ def generate(
 ) -> list[Story]:
     """One story per prompt, in the order of the prompts.
 
-    The same prompt and seed give the same story whatever else is in the batch, up to rounding: padding moves logits
-    by about 1e-6. `on_text` is given a single prompt's story in whole sentences as it is written.
+    The same prompt and seed give the same story whatever else is asked for, up to rounding: a batch of another size
+    moves logits by about 1e-6. `on_text` is given a single prompt's story in whole sentences as it is written.
 
     Raises UserError for no prompts, seeds of another number than prompts, or a prompt that fills the model's window.
     """
     seeds = [seeds] * len(prompts) if isinstance(seeds, int) else list(seeds)
     if not prompts or len(seeds) != len(prompts):
         raise UserError(f"as many seeds as prompts are needed, and at least one; got {len(prompts)} and {len(seeds)}")
+    if on_text and len(prompts) > 1:
+        raise UserError(f"one story at a time can be streamed; got {len(prompts)} prompts")
+    streamer = Sentences(tokenizer, on_text) if on_text else None
+    asked = [
+        draft(model, tokenizer, prompt, seed, settings, number)
+        for number, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+    ]
+    asked.sort(key=lambda draft: -len(draft.ids))  # alike ones together; the cache has its full size from the start
+    told = dict(stories(model, tokenizer, iter(asked), settings, streamer))
+    if streamer:
+        streamer.show(told[0].text)
+    return [told[number] for number in range(len(prompts))]
+
+
+def draft(model, tokenizer, prompt: str, seed: int, settings: GenerationSettings, number: int = 0) -> Draft:
+    """A story still to be written. Raises UserError for a prompt that fills the model's window, or has no tokens."""
+    ids = tokenizer(prompt).input_ids
+    window = model.config.max_position_embeddings
+    if not 0 < len(ids) < window:
+        raise UserError(
+            f"a prompt has {len(ids)} tokens; the model's window holds {window}, prompt and story: {prompt[:40]!r}"
+        )
+    generator = torch.Generator().manual_seed(row_seed(prompt, seed))
+    return Draft(number, prompt, seed, ids, len(ids), min(settings.max_new_tokens, window - len(ids)), generator)
+
+
+@torch.no_grad()  # not inference_mode: FSDP would train on with what it gathered here
+def stories(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Iterator[Draft],
+    settings: GenerationSettings,
+    streamer: TextStreamer | None = None,
+) -> Iterator[tuple[int, Story]]:
+    """Each draft's number and story as soon as it has ended; more drafts are taken only when there is room for them."""
     was_training = model.training
     model.eval()
+    write = decoding.write if decoding.has_slots(model) else write_batches
     try:
-        stories: list[Story] = []
-        for start in range(0, len(prompts), settings.batch_size):
-            batch = slice(start, start + settings.batch_size)
-            stories += generate_batch(model, tokenizer, prompts[batch], settings, seeds[batch], on_text)
-        return stories
+        for done in write(model, asked, settings, tokenizer.eos_token_id, streamer):
+            yield done.number, finish(tokenizer, done.prompt, done.seed, done.story)
     finally:
         model.train(was_training)
 
 
-def generate_batch(model, tokenizer, prompts, settings: GenerationSettings, seeds, on_text) -> list[Story]:
-    inputs = tokenizer(list(prompts), return_tensors="pt", padding=True, padding_side="left").to(model.device)
-    width = inputs["input_ids"].shape[1]
-    room = model.config.max_position_embeddings - width
-    if room < 1:
-        raise UserError(f"the longest prompt has {width} tokens; the model's window holds {width + room}")
-    streamer = Sentences(tokenizer, on_text) if on_text else None
-    output = model.generate(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        max_new_tokens=min(settings.max_new_tokens, room),
-        do_sample=False,  # the sampling is in the processors
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        logits_processor=choices(settings, [row_seed(p, s) for p, s in zip(prompts, seeds, strict=True)]),
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        streamer=streamer,
-    )
-    new = output[:, width:].tolist()  # (B, new tokens)
-    stories = [finish(tokenizer, p, s, ids) for p, s, ids in zip(prompts, seeds, new, strict=True)]
-    if streamer:
-        streamer.show(stories[0].text)
-    return stories
+def write_batches(model, drafts: Iterator[Draft], settings: GenerationSettings, eos: int, streamer) -> Iterator[Draft]:
+    """As `decoding.write`, by `model.generate`, which knows every kind of model: batch after batch, padded in front."""
+    while batch := list(islice(drafts, settings.batch_size)):
+        width = max(draft.begins for draft in batch)
+        pad = [width - draft.begins for draft in batch]
+        ids = torch.tensor([[eos] * gap + draft.ids for gap, draft in zip(pad, batch, strict=True)])  # (B, T)
+        mask = torch.tensor([[0] * gap + [1] * draft.begins for gap, draft in zip(pad, batch, strict=True)])
+        choice = ChosenAlone(Choice(settings), [draft.generator for draft in batch], mask)
+        output = model.generate(
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=min(draft.room for draft in batch),
+            do_sample=False,  # the sampling is in the choice
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=LogitsProcessorList([choice]),
+            eos_token_id=eos,
+            pad_token_id=eos,
+            streamer=streamer,
+        )
+        for draft, new in zip(batch, output[:, width:].tolist(), strict=True):
+            draft.ids += new
+            yield draft
 
 
 def finish(tokenizer, prompt: str, seed: int, ids: list[int]) -> Story:

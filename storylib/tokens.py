@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,18 @@ def trained_on(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str)
     )
 
 
+def costs(tokenizer: PreTrainedTokenizerBase, texts: Mapping[str, Sequence[str]]) -> list[dict[str, object]]:
+    """What texts that say the same in several languages take, as rows; the last column is beside the first language."""
+    rows: list[dict[str, object]] = []
+    for language, told in texts.items():
+        tokens = sum(map(len, tokenizer(list(told), add_special_tokens=False).input_ids))
+        characters = sum(map(len, told))
+        row = {"language": language, "characters": characters, "bytes": sum(len(text.encode()) for text in told)}
+        row |= {"tokens": tokens, "tokens per character": f"{tokens / characters:.2f}"}
+        rows.append(row | {"tokens, first = 1": f"{tokens / (rows[0] if rows else row)['tokens']:.2f}"})
+    return rows
+
+
 def split(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], role: str = "") -> list[Piece]:
     """Token by token, but for those that are a part of a character each: they stay together."""
     found, waiting = [], []
@@ -117,23 +129,18 @@ def next_tokens(
     """
     import torch
 
-    from storylib.generation import SeededChoice, choices
+    from storylib.choosing import Choice
 
     if most < 1:
         raise UserError(f"most must be at least 1, got {most}")
     inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
     with torch.inference_mode():
-        scores = model(**inputs).logits[:, -1].float()  # (1, V)
-    for choice in choices(settings, [0]):
-        if not isinstance(choice, SeededChoice):
-            scores = choice(inputs["input_ids"], scores)
-    shares = scores.softmax(-1)[0]  # (V,)
-    if settings.temperature == 0:
-        shares = torch.nn.functional.one_hot(shares.argmax(), len(shares)).float()
-    values, ids = shares.topk(min(most, len(shares)))
+        logits = model(**inputs).logits[:, -1]  # (1, V)
+    scores, ids = Choice(settings).left(inputs["input_ids"], logits)  # (1, k) each
+    shares = scores.softmax(-1)[0]
     return {
         visible(tokenizer.decode([token])): float(value)
-        for value, token in zip(values, ids.tolist(), strict=True)
+        for value, token in zip(shares[:most], ids[0, :most].tolist(), strict=True)
         if value > 0
     }
 
