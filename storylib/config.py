@@ -62,6 +62,7 @@ class TrainSettings:
     optimizer: str = "adamw_torch"
     window: int = 512  # tokens of a row, prompt and end included
     evaluations: int = 4  # how often, about, the held-out loss and the samples are taken
+    renew_embeddings: bool = False  # tokens of the corpus that the base cannot tell apart begin anew
     seed: int = 17
 
     def __post_init__(self) -> None:
@@ -240,7 +241,7 @@ def on_cpu(code: str) -> tuple[Recipe, Recipe]:
     full = replace(
         language(f"{code}-cpu", code, 8, 1e-3),
         base=EMBEDDED_BASE,
-        train=TrainSettings(epochs=8, batch_size=16, learning_rate=1e-3, evaluations=4),
+        train=TrainSettings(epochs=8, batch_size=8, learning_rate=1e-3, warmup=0.1, renew_embeddings=True),
     )
     lora = LoraSettings(rank=64, alpha=64, embeddings="corpus")
     return full, replace(full, name=f"language/{code}-lora-cpu", lora=lora, four_bit=True)
