@@ -94,16 +94,17 @@ def use_secret(place: str, environ: MutableMapping[str, str] = os.environ, read:
 
 
 @cache  # Colab asks the user for leave: once is enough
-def secret(place: str) -> str | None:
+def secret(place: str, name: str = "HF_TOKEN") -> str | None:
+    """What Colab's or Kaggle's secret store holds under `name`; None on other machines, and where it gives nothing."""
     try:
         if place == "colab":
             from google.colab import userdata
 
-            return userdata.get("HF_TOKEN")
+            return userdata.get(name)
         if place == "kaggle":
             from kaggle_secrets import UserSecretsClient
 
-            return UserSecretsClient().get_secret("HF_TOKEN")
+            return UserSecretsClient().get_secret(name)
     except Exception:  # each store has errors of its own for "no such secret" and "no leave to read it"
         pass
     return None
