@@ -14,11 +14,12 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from storylib.errors import UserError
 from storylib.files import atomic_path
-from storylib.metrics import Score
+from storylib.metrics import Feelings, Score, Topics, TopWords
 
 # Okabe and Ito's palette, told apart with every common colour blindness
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -26,6 +27,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
 )
 BARS = (SKY, GREEN, PURPLE, YELLOW, ORANGE)  # none that a line has
 LINES = {"floor": VERMILION, "ceiling": BLUE}  # ends of a scale, drawn across the bars
+FEELINGS = {"positive": BLUE, "negative": VERMILION, "neutral": "#BBBBBB"}
 OUTLINES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, YELLOW, BLACK)
 FONTS = [  # matplotlib's own, and those for Chinese and Japanese that systems have
     *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans", "WenQuanYi Zen Hei", "Droid Sans Fallback"),
@@ -104,6 +106,101 @@ def score_bars(table: Mapping[str, Mapping[str, Score]], axes: Sequence[Axes] | 
     return axes
 
 
+def sentiment_bars(table: Mapping[str, Mapping[str, Feelings]], axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """How many stories feel good, bad and neither, a panel per genre, with Wilson's 95 % interval on each count.
+
+    table: scenario -> genre -> feelings, one of the two views of `sentiment_by_genre`; a scenario may lack a genre.
+    Stories without text or in another language are named behind the bars.
+    axes: as many Axes as there are genres. Raises UserError for another number, and for a table without genres.
+    """
+    genres = list(dict.fromkeys(genre for row in table.values() for genre in row))
+    if not genres:
+        raise UserError("the table has no genres; it maps scenario -> genre -> Feelings")
+    shown = [
+        f for f in FEELINGS if f != "neutral" or any(row.neutral for found in table.values() for row in found.values())
+    ]
+    axes = panels(len(genres), axes, columns=COLUMNS, height=1.2 + 0.26 * len(shown) * max(2, len(table)))
+    for number, (panel, genre) in enumerate(zip(axes, genres, strict=True)):
+        rows = [(place, row[genre]) for place, row in enumerate(table.values()) if genre in row]
+        for place, feelings in rows:
+            draw_feelings(panel, place, feelings, shown)
+        panel.set(title=genre.replace("_", " "), xlabel="stories", ylim=(len(table) - 0.5, -0.5))
+        panel.set_xlim(0, 1.3 * max(1, *(feelings.told for _, feelings in rows)))
+        panel.set_yticks(range(len(table)), table)
+        panel.tick_params(axis="y", length=0, labelleft=number % COLUMNS == 0)
+        panel.grid(axis="y", visible=False)
+    handles = [Patch(color=FEELINGS[feeling], label=feeling) for feeling in shown]
+    axes[0].figure.legend(handles=handles, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=8)
+    return axes
+
+
+def draw_feelings(panel: Axes, place: int, feelings: Feelings, shown: Sequence[str]) -> None:
+    """The bars of one scenario and genre around their place."""
+    height = 0.8 / len(shown)
+    left = ", ".join(f"{count} {reason}" for reason, count in feelings.left.items() if count)
+    for number, feeling in enumerate(shown if feelings.told else ()):
+        middle, score, count = (
+            place - 0.4 + height * (number + 0.5),
+            feelings.share(feeling),
+            getattr(feelings, feeling),
+        )
+        low, high = (feelings.told * end for end in (score.low, score.high))
+        panel.barh(middle, count, height=0.9 * height, color=FEELINGS[feeling])
+        panel.plot([low, high], [middle, middle], color=BLACK, linewidth=1, marker="|", markersize=5)
+        note = f"{count}   ({left})" if left and not number else count
+        panel.annotate(note, (high, middle), (5, 0), textcoords="offset points", va="center", fontsize=8)
+    if not feelings.told:
+        panel.annotate(left, (0, place), (5, 0), textcoords="offset points", va="center", fontsize=8)
+
+
+def word_bars(words: Mapping[str, TopWords], axes: Sequence[Axes] | None = None, most: int = 15) -> list[Axes]:
+    """The most frequent opinion words, a panel per scenario: negative ones to the left, positive ones to the right.
+
+    words: scenario -> its words, as `top_words` makes them. A star marks a word that stands out from the others' use.
+    axes: as many Axes as there are scenarios. Raises UserError for another number, and for no scenarios.
+    """
+    if not words:
+        raise UserError("there are no scenarios to draw; words maps scenario -> TopWords")
+    axes = panels(len(words), axes, columns=2, height=1.2 + 0.2 * most)
+    for panel, (scenario, found) in zip(axes, words.items(), strict=True):
+        for sign, color, side in (
+            (-1, FEELINGS["negative"], found.negative),
+            (1, FEELINGS["positive"], found.positive),
+        ):
+            for place, word in enumerate(side[:most]):
+                panel.barh(place, sign * word.count, height=0.75, color=color)
+                label = f"{word.word}{' *' if word.stands_out else ''}"
+                style = {"va": "center", "ha": "left" if sign > 0 else "right", "fontsize": 8}
+                panel.annotate(label, (sign * word.count, place), (4 * sign, 0), textcoords="offset points", **style)
+        longest = max((word.count for word in found.positive + found.negative), default=1)
+        panel.set(title=scenario, xlabel="times used", xlim=(-1.5 * longest, 1.5 * longest), ylim=(most - 0.4, -0.6))
+        panel.axvline(0, color=BLACK, linewidth=0.8)
+        panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        panel.xaxis.set_major_formatter(lambda count, _: f"{abs(count):.0f}")
+        panel.set_yticks([])
+        panel.spines["left"].set_visible(False)
+    return axes
+
+
+def topic_bars(found: Topics, axes: Sequence[Axes] | None = None) -> list[Axes]:
+    """The topics of one scenario, a panel each: its words by their probability, its share of all words, its coherence.
+
+    found: what `find_topics` gives for the scenario.
+    axes: as many Axes as there are topics. Raises UserError for another number.
+    """
+    axes = panels(len(found.topics), axes, columns=5, height=1.2 + 0.17 * len(found.topics[0].words))
+    for number, (panel, topic, color) in enumerate(zip(axes, found.topics, cycle(OUTLINES), strict=False), start=1):
+        panel.barh(range(len(topic.words)), topic.weights, height=0.75, color=color)
+        panel.set_yticks(range(len(topic.words)), topic.words, fontsize=8)
+        title = f"topic {number}: {topic.share:.0%} of words\nNPMI {topic.coherence:+.2f}"
+        panel.set_title(title, fontsize=9)
+        panel.set(xlabel="probability", ylim=(len(topic.words) - 0.4, -0.6))
+        panel.xaxis.set_major_locator(MaxNLocator(3))
+        panel.tick_params(axis="y", length=0)
+        panel.grid(axis="y", visible=False)
+    return axes
+
+
 def length_histogram(lengths: Mapping[str, Sequence[int]], axes: Axes | None = None) -> Axes:
     """How long the stories of each group are, as the share of its rows: outlines that compare large with small groups.
 
@@ -175,10 +272,8 @@ def quantisation_levels(weights: Sequence[float], levels: Sequence[float], axes:
     panel.hist(weights, bins=120, range=(-1, 1), color=SKY, weights=np.full(len(weights), 100 / len(weights)))
     for number, level in enumerate(levels):
         panel.axvline(level, color=VERMILION, linewidth=1, label=None if number else f"{len(levels)} values of NF4")
-    panel.legend(frameon=False, fontsize=8)
-    panel.set(
-        title="Weights and what they are rounded to", xlabel="share of the block's largest", ylabel="% of weights"
-    )
+    panel.legend(facecolor="white", framealpha=1, edgecolor="white", fontsize=8, loc="upper left")
+    panel.set(title="Weights and what they become", xlabel="share of the largest in its block", ylabel="% of weights")
     return panel
 
 
@@ -211,6 +306,14 @@ class Picture:
     def _repr_mimebundle_(self, **_) -> tuple[dict[str, str], dict[str, dict]]:
         data = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
         return data, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def training_picture(log: Log) -> Picture:
+    """Loss and gradient norm of a run so far, for `storylib.live.follow`. Raises UserError for a log without a loss."""
+    axes = training_curve(log, panels(2, None, columns=2, height=2.8))
+    (steps, losses), (_, norms) = series(log, "loss"), series(log, "grad_norm")
+    alt = f"Loss by step, from {losses[0]:.2f} at step {steps[0]} to {losses[-1]:.2f} at step {steps[-1]}"
+    return picture(axes, f"{alt}; gradient norm beside it, at most {norms.max():.2f}" if len(norms) else alt)
 
 
 def picture(axes: Axes | Sequence[Axes], alt: str) -> Picture:

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from storylib.errors import UserError
-from storylib.metrics import Feelings, load_scorer, positive_share, sentiment
+from storylib.metrics import Feelings, load_scorer, positive_share, sentiment_by_genre
 from storylib.metrics.score import wilson_interval
 from storylib.metrics.sentiment import TOTAL, Classifier, Vader, view_scores
 
@@ -44,7 +44,7 @@ def counts(feelings):
 
 def test_counts_by_scenario_and_genre_and_in_total():
     told = {"horror": [GOOD, BAD, BAD, DULL, ""], "fairy_tale": [GOOD, GOOD, BAD]}
-    found = sentiment({"data": told, "base": {"horror": [GOOD]}}, Vader())
+    found = sentiment_by_genre({"data": told, "base": {"horror": [GOOD]}}, Vader())
     for table in (found.ending, found.whole):  # stories of one window
         assert {genre: counts(feelings) for genre, feelings in table["data"].items()} == {
             "horror": (1, 2, 1),
@@ -86,7 +86,7 @@ def test_vader_takes_the_mean_over_sentences():
 
 def test_a_bad_ending_turns_a_good_story():
     story = " ".join([GOOD] * 60 + [BAD] * 74)  # the last 512 words are bad
-    found = sentiment({"a": {"horror": [story]}}, Vader())
+    found = sentiment_by_genre({"a": {"horror": [story]}}, Vader())
     assert counts(found.ending["a"]["horror"]) == (0, 1, 0)
     assert view_scores([story], Vader())["whole"] > view_scores([story], Vader())["ending"]
 
@@ -95,7 +95,7 @@ def test_a_bad_ending_turns_a_good_story():
 @given(st.lists(st.sampled_from([GOOD, BAD, DULL, "", "🦔"]), min_size=1), st.randoms())
 def test_order_does_not_matter(stories, rng):
     shuffled = rng.sample(stories, len(stories))
-    assert sentiment({"a": {"x": stories}}, Vader()) == sentiment({"a": {"x": shuffled}}, Vader())
+    assert sentiment_by_genre({"a": {"x": stories}}, Vader()) == sentiment_by_genre({"a": {"x": shuffled}}, Vader())
 
 
 def test_positive_share_of_one_list():
@@ -108,7 +108,7 @@ def test_positive_share_of_one_list():
 
 
 def test_a_genre_without_any_text_is_counted_and_has_no_share():
-    found = sentiment({"a": {"horror": ["", " "], "fairy_tale": [GOOD]}}, Vader()).ending["a"]
+    found = sentiment_by_genre({"a": {"horror": ["", " "], "fairy_tale": [GOOD]}}, Vader()).ending["a"]
     assert counts(found["horror"]) == (0, 0, 0) and found["horror"].left["empty"] == 2
     with pytest.raises(UserError, match="no story has a feeling: empty:2"):
         found["horror"].share()
@@ -174,7 +174,10 @@ def test_a_classifier_scores_batches_as_it_scores_texts_one_by_one(pipeline):
 
 def test_both_scorers_go_through_one_interface(pipeline):
     stories = ["The old king ran by the sea and the fox ran in the house.", "The happy king.", ""]
-    given, made = sentiment({"a": {"x": stories}}, pipeline), sentiment({"a": {"x": stories}}, Classifier(pipeline))
+    given, made = (
+        sentiment_by_genre({"a": {"x": stories}}, pipeline),
+        sentiment_by_genre({"a": {"x": stories}}, Classifier(pipeline)),
+    )
     assert given == made and given.ending["a"]["x"].told == 2
     assert "|window:10 tokens|view:ending" in given.ending["a"]["x"].signature
 
@@ -217,7 +220,7 @@ def test_vader_is_the_default_where_no_model_has_been_downloaded(monkeypatch):
 )
 def test_bad_input(scenarios, error, message):
     with pytest.raises(error, match=message):
-        sentiment(scenarios, Vader())
+        sentiment_by_genre(scenarios, Vader())
 
 
 def test_a_view_and_a_feeling_must_be_known():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storylib.errors import UserError
-from storylib.metrics import sentiment, top_words, topic_coherence, topics
+from storylib.metrics import find_topics, sentiment_by_genre, top_words, topic_coherence
 from storylib.metrics.sentiment import TOTAL, Vader
 from storylib.metrics.topics import matched, npmi
 from storylib.metrics.words import opinion_lexicon
@@ -58,7 +58,7 @@ def test_matching_takes_the_pairs_that_are_nearest_all_together():
 
 
 def test_topics_are_found_again_and_lined_up():
-    found = topics({"data": tales(60, 1), "base": tales(60, 2)[::-1]}, count=2, words=6)
+    found = find_topics({"data": tales(60, 1), "base": tales(60, 2)[::-1]}, count=2, words=6)
     for name in ("data", "base"):
         one, other = found[name].topics
         assert {frozenset(one.words), frozenset(other.words)} == {frozenset(ROYAL), frozenset(NIGHT)}
@@ -71,7 +71,7 @@ def test_topics_are_found_again_and_lined_up():
 
 def test_the_largest_topic_of_the_first_scenario_comes_first():
     stories = tales(20, 1, (NIGHT, NIGHT), size=24) + tales(20, 2, (ROYAL, ROYAL), size=12)
-    found = topics({"data": stories}, count=2, words=6)["data"]
+    found = find_topics({"data": stories}, count=2, words=6)["data"]
     assert set(found.topics[0].words) == set(NIGHT) and found.topics[0].share > 0.6
     for part in ("topics:2|words:6|", "|seed:0|", "form:lemma:", "npmi|stories:40|empty:0", "|jackknife:20"):
         assert part in found.signature
@@ -79,7 +79,7 @@ def test_the_largest_topic_of_the_first_scenario_comes_first():
 
 def test_words_are_lemmas_or_stems_and_stop_words_are_gone():
     stories = [f"{story} The wolves were crying." for story in tales(20, 1)] + tales(30, 2)
-    lemmas, stems = (topics({"a": stories}, 2, 10, form=form)["a"] for form in ("lemma", "stem"))
+    lemmas, stems = (find_topics({"a": stories}, 2, 10, form=form)["a"] for form in ("lemma", "stem"))
     shown = {word for topic in lemmas.topics for word in topic.words}
     assert {"wolf", "cry", "castle"} <= shown and not shown & {"the", "was", "be", "wolves", "there"}
     assert "castl" in {word for topic in stems.topics for word in topic.words}
@@ -87,25 +87,25 @@ def test_words_are_lemmas_or_stems_and_stop_words_are_gone():
 
 def test_a_seed_gives_the_same_topics():
     stories = {"a": tales(30, 3)}
-    assert topics(stories, 3, 5, seed=7) == topics(stories, 3, 5, seed=7)
-    assert "|seed:7|" in topics(stories, 3, 5, seed=7)["a"].signature
+    assert find_topics(stories, 3, 5, seed=7) == find_topics(stories, 3, 5, seed=7)
+    assert "|seed:7|" in find_topics(stories, 3, 5, seed=7)["a"].signature
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.permutations(tales(14, 5) + ["", "🦔"]))
 def test_order_does_not_matter(shuffled):
-    assert topics({"a": shuffled}, 2, 4) == topics({"a": sorted(shuffled)}, 2, 4)
+    assert find_topics({"a": shuffled}, 2, 4) == find_topics({"a": sorted(shuffled)}, 2, 4)
 
 
 def test_empty_stories_are_left_out_and_counted():
     stories = tales(20, 1)
-    found, plain = topics({"a": [*stories, "", " "]}, 2, 5)["a"], topics({"a": stories}, 2, 5)["a"]
+    found, plain = find_topics({"a": [*stories, "", " "]}, 2, 5)["a"], find_topics({"a": stories}, 2, 5)["a"]
     assert found.topics == plain.topics and "|stories:20|empty:2|" in found.signature
 
 
 def test_coherence_of_one_list_of_stories():
     score = topic_coherence(tales(40, 1), 2, 6)
-    assert score == topics({"any": tales(40, 1)}, 2, 6)["any"].coherence and -1 <= score.low <= score.high <= 1
+    assert score == find_topics({"any": tales(40, 1)}, 2, 6)["any"].coherence and -1 <= score.low <= score.high <= 1
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_coherence_of_one_list_of_stories():
 )
 def test_bad_input(scenarios, options, error, message):
     with pytest.raises(error, match=message):
-        topics(scenarios, **options)
+        find_topics(scenarios, **options)
 
 
 @pytest.mark.slow
@@ -143,9 +143,9 @@ def test_six_scenarios_of_two_genres_in_three_minutes():
     told = {f"level {level}": {genre: rng.sample(texts[genre], 100) for genre in texts} for level in range(6)}
     stories = {name: [story for group in genres.values() for story in group] for name, genres in told.items()}
     feelings, words, found = (
-        sentiment(told, Vader()),
+        sentiment_by_genre(told, Vader()),
         top_words(stories, lexicon=opinion_lexicon("vader")),
-        topics(stories),
+        find_topics(stories),
     )
     assert time.perf_counter() - start < 180
     assert all(table[TOTAL].told + sum(table[TOTAL].left.values()) == 200 for table in feelings.ending.values())

@@ -28,7 +28,7 @@ def test_words_are_counted_by_lemma_and_ranked():
     found = top_words({"base": stories}, lexicon=LEXICON)["base"]
     assert rows(found.positive) == [("love", 2, 2), ("happy", 1, 1)]
     assert rows(found.negative) == [("sad", 4, 2), ("ghost", 2, 1)]
-    assert {word.log_odds for word in found.positive} == {None}  # nothing to compare with
+    assert {(word.log_odds, word.stands_out) for word in found.positive} == {(None, False)}  # nothing to compare with
     for part in ("lexicon:mine", "form:lemma:simplemma-", "most:30", "log-odds:no", "stories:2|empty:0"):
         assert part in found.signature
 
@@ -88,6 +88,7 @@ def test_each_scenario_is_set_against_the_others():
     found = top_words(scenarios, lexicon=LEXICON)
     sad, ghost = found["horror"].negative
     assert (sad.word, sad.count) == ("sad", 80) and sad.log_odds > 1.96 and ghost.log_odds > 1.96
+    assert ghost.stands_out and not found["tale"].negative[0].stands_out
     assert found["tale"].negative[0].log_odds < 0 and found["tale"].positive[0].log_odds > 0
     assert "|log-odds:dirichlet|prior:500|against:2|" in found["tale"].signature
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from storylib import plots
 from storylib.errors import UserError
-from storylib.metrics import Score
+from storylib.metrics import Feelings, OpinionWord, Score, Topic, Topics, TopWords
 
 LOG = [
     {"step": 1, "loss": 3.0, "grad_norm": 2.0, "learning_rate": 1e-4},
@@ -162,3 +162,93 @@ def test_openings_that_no_font_draws_are_numbered(monkeypatch, tmp_path):
     axes = plots.opening_bars({"era uma vez": 3, "从前有一": 2, "むかし、": 1})
     assert [label.get_text() for label in axes.get_yticklabels()] == ["era uma vez", "no. 2", "no. 3"]
     plots.save(axes.figure, tmp_path / "a.png")
+
+
+def test_choice_bars_keep_the_order_and_cross_out_what_cannot_come():
+    plain, cut = plots.choice_bars({"plain": {"a": 0.6, "b": 0.3, "c": 0.1}, "top_k 2": {"a": 0.7, "b": 0.3}})
+    assert [bar.get_width() for bar in plain.patches] == [0.6, 0.3, 0.1] and not len(plain.lines[0].get_xdata())
+    assert [bar.get_width() for bar in cut.patches] == [0.7, 0.3, 0] and list(cut.lines[0].get_ydata()) == [2]
+    with pytest.raises(UserError, match="no choices"):
+        plots.choice_bars({})
+
+
+def test_quantisation_levels_draw_every_weight_and_every_level():
+    panel = plots.quantisation_levels([-1, -0.5, 0.5, 1], [-1, 0, 1])
+    assert sum(patch.get_height() for patch in panel.patches) == pytest.approx(100)
+    assert [line.get_xdata()[0] for line in panel.lines] == [-1, 0, 1]
+
+
+def test_lora_shapes_are_to_scale():
+    panel = plots.lora_shapes(8, 6, 2)
+    assert [(box.get_height(), box.get_width()) for box in panel.patches] == [(8, 6), (8, 2), (2, 6)]
+    assert "W: 8 x 6\n48 numbers" in [text.get_text() for text in panel.texts]
+
+
+def test_a_picture_carries_its_alt_text():
+    shown = plots.picture(plots.training_curve(LOG), "Loss falls from 3 to 1.5")
+    data, about = shown._repr_mimebundle_()
+    assert data["text/plain"] == about["image/png"]["alt"] == "Loss falls from 3 to 1.5" and shown.png.startswith(
+        b"\x89PNG"
+    )
+    with pytest.raises(UserError, match="alt text"):
+        plots.picture(plots.training_curve(LOG), " ")
+
+
+def test_a_run_so_far_says_its_numbers():
+    assert plots.training_picture(LOG).alt == (
+        "Loss by step, from 3.00 at step 1 to 1.50 at step 3; gradient norm beside it, at most 2.00"
+    )
+
+
+NONE_LEFT = {"empty": 0, "other language": 0}
+FEELINGS = {
+    "data": {"horror": Feelings(3, 6, 1, NONE_LEFT, "s"), "fairy_tale": Feelings(5, 5, 0, NONE_LEFT, "s")},
+    "untrained": {"horror": Feelings(0, 0, 0, {"empty": 4, "other language": 0}, "s")},
+    "trained": {"horror": Feelings(8, 2, 0, {"empty": 2, "other language": 1}, "s")},
+}
+
+
+def test_sentiment_bars_draw_counts_with_wilsons_interval_for_any_number_of_scenarios():
+    horror, fairy = plots.sentiment_bars(FEELINGS)
+    assert [bar.get_width() for bar in horror.patches] == [3, 6, 1, 8, 2, 0]
+    assert [bar.get_width() for bar in fairy.patches] == [5, 5, 0] and fairy.get_title() == "fairy tale"
+    assert [tick.get_text() for tick in horror.get_yticklabels()] == ["data", "untrained", "trained"]
+    assert horror.lines[0].get_xdata() == pytest.approx([1.078, 6.032], abs=1e-3)  # of 3 in 10
+    labels = [text.get_text() for text in horror.texts]
+    assert labels == ["3", "6", "1", "4 empty", "8   (2 empty, 1 other language)", "2", "0"]
+
+
+def test_sentiment_bars_of_a_scorer_that_is_never_neutral_draw_two():
+    (panel,) = plots.sentiment_bars({"data": {"total": Feelings(3, 7, 0, NONE_LEFT, "s")}})
+    assert [bar.get_width() for bar in panel.patches] == [3, 7]
+    assert [text.get_text() for text in panel.figure.legends[0].get_texts()] == ["positive", "negative"]
+
+
+def test_word_bars_draw_negative_words_to_the_left_and_mark_what_stands_out():
+    good, sad = OpinionWord("good", 7, 4, 0.5), OpinionWord("sad", 3, 2, 4.2)
+    found = TopWords((good, OpinionWord("kind", 2, 2, -5.0)), (sad,), "s")
+    one, other = plots.word_bars({"data": found, "base": TopWords((), (), "s")}, most=2)
+    assert [bar.get_width() for bar in one.patches] == [-3, 7, 2] and not other.patches
+    assert [text.get_text() for text in one.texts] == ["sad *", "good", "kind"]
+    assert [panel.get_title() for panel in (one, other)] == ["data", "base"]
+
+
+def test_topic_bars_draw_the_words_of_each_topic():
+    found = Topics((Topic(("king", "queen"), (0.5, 0.2), 0.61, 0.124, None),), Score(0.1, "s"))
+    (panel,) = plots.topic_bars(found)
+    assert [bar.get_width() for bar in panel.patches] == [0.5, 0.2]
+    assert [tick.get_text() for tick in panel.get_yticklabels()] == ["king", "queen"]
+    assert panel.get_title() == "topic 1: 61% of words\nNPMI +0.12"
+
+
+def test_pictures_of_stories_need_something_to_draw_and_as_many_axes(tmp_path):
+    for table in ({}, {"data": {}}):
+        with pytest.raises(UserError, match="no genres"):
+            plots.sentiment_bars(table)
+    with pytest.raises(UserError, match="no scenarios"):
+        plots.word_bars({})
+    axes = Figure().subplots(1, 2)
+    assert plots.sentiment_bars(FEELINGS, axes) == list(axes)
+    plots.save(axes[0].figure, tmp_path / "a.png")
+    with pytest.raises(UserError, match="2 panels need 2 Axes, got 3"):
+        plots.sentiment_bars(FEELINGS, Figure().subplots(1, 3))

@@ -9,9 +9,9 @@ from storylib.metrics.paired import Difference, difference, paired_test
 from storylib.metrics.references import leave_one_out, shifted, turned
 from storylib.metrics.repetition import repeated_ngrams
 from storylib.metrics.score import Score, Tally, bootstrap_interval, mean_tally
-from storylib.metrics.sentiment import Feelings, Sentiment, load_scorer, positive_share, sentiment
+from storylib.metrics.sentiment import Feelings, Sentiment, load_scorer, positive_share, sentiment_by_genre
 from storylib.metrics.stopping import stopped_share
-from storylib.metrics.topics import Topic, Topics, topic_coherence, topics
+from storylib.metrics.topics import Topic, Topics, find_topics, topic_coherence
 from storylib.metrics.words import Lexicon, OpinionWord, TopWords, log_odds, opinion_balance, opinion_lexicon, top_words
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "difference",
     "distinct_n",
     "empty_share",
+    "find_topics",
     "leave_one_out",
     "length_in_words",
     "load_scorer",
@@ -48,11 +49,10 @@ __all__ = [
     "repeated_ngrams",
     "rouge",
     "self_bleu",
-    "sentiment",
+    "sentiment_by_genre",
     "shifted",
     "stopped_share",
     "top_words",
     "topic_coherence",
-    "topics",
     "turned",
 ]

@@ -83,7 +83,7 @@ class Sentiment:
     whole: Table  # of all windows, the later ones weighing more
 
 
-def sentiment(
+def sentiment_by_genre(
     scenarios: Mapping[str, Mapping[str, Sequence[str]]], scorer: "Scorer | TextClassificationPipeline | None" = None
 ) -> Sentiment:
     """Counts of positive, negative and neutral stories by scenario and genre, by the ending and by the whole story.
@@ -118,13 +118,13 @@ def sentiment(
 def positive_share(
     stories: Sequence[str], scorer: "Scorer | TextClassificationPipeline | None" = None, view: str = "ending"
 ) -> Score:
-    """Share, 0 to 1, of the stories with text that are positive, with Wilson's interval; see `sentiment`.
+    """Share, 0 to 1, of the stories with text that are positive, with Wilson's interval; see `sentiment_by_genre`.
 
-    Raises UserError for another view and where no story has text, and what `sentiment` raises.
+    Raises UserError for another view and where no story has text, and what `sentiment_by_genre` raises.
     """
     if view not in VIEWS:
         raise UserError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-    return getattr(sentiment({"stories": {"all": stories}}, scorer), view)["stories"]["all"].share()
+    return getattr(sentiment_by_genre({"stories": {"all": stories}}, scorer), view)["stories"]["all"].share()
 
 
 def load_scorer(name: str | None = None) -> Scorer:

@@ -42,7 +42,7 @@ class Topics:
         return self.coherence.signature
 
 
-def topics(
+def find_topics(
     scenarios: Mapping[str, Sequence[str]], count: int = COUNT, words: int = WORDS, seed: int = 0, form: str = "lemma"
 ) -> dict[str, Topics]:
     """LDA topics of each scenario's stories, a model for each over the words of all, so that topics can be matched.
@@ -85,8 +85,8 @@ def topics(
 def topic_coherence(
     stories: Sequence[str], count: int = COUNT, words: int = WORDS, seed: int = 0, form: str = "lemma"
 ) -> Score:
-    """Mean NPMI, -1 to 1, of the LDA topics of these stories; see `topics` for its arguments and errors."""
-    return topics({"stories": stories}, count, words, seed, form)["stories"].coherence
+    """Mean NPMI, -1 to 1, of the LDA topics of these stories; see `find_topics` for its arguments and errors."""
+    return find_topics({"stories": stories}, count, words, seed, form)["stories"].coherence
 
 
 def npmi(present: np.ndarray) -> float:

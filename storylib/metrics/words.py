@@ -21,6 +21,7 @@ from storylib.metrics.score import Score, Tally, check_stories, share, tally_sco
 FORMS = ("lemma", "stem")
 MOST = 30
 PRIOR = 500  # words that the prior of the log-odds weighs
+STANDS_OUT = 3.3  # z; of 60 words shown, beyond 1.96 there are some by chance alone
 KNOWN = 0.6  # share of words that English has: from 0.69 in Gutenberg's tales in dialect, up to 0.50 in Portuguese ones
 SHORT = 10  # words; of fewer no language can be told
 ENGLISH, EMPTY, OTHER = "English", "empty", "other language"  # what a story may be
@@ -44,7 +45,12 @@ class OpinionWord:
     word: str  # stands in the lexicon; of `form="stem"`, its stem does
     count: int
     stories: int  # that it occurs in
-    log_odds: float | None  # against all other scenarios, as z: beyond 1.96 is more than chance; None without others
+    log_odds: float | None  # against all other scenarios, as z; None where there are no others
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether the scenario uses the word more than the others do, by more than chance explains."""
+        return self.log_odds is not None and self.log_odds > STANDS_OUT
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ def log_odds(counts: Mapping[str, int], others: Mapping[str, int], background: M
     informative Dirichlet prior, over its standard deviation. Positive where `counts` has more.
 
     background: counts of every word that may occur, as a rule those of both together; as a prior it weighs 500 words,
-        shared out as it has them. So a rare word needs more than luck to stand out.
+        shared out as it has them. So a rare word needs more than luck to stand out. Words are taken for independent,
+        which those of one story are not: z ranks words better than it tests them.
     Monroe, Colaresi and Quinn 2008, https://doi.org/10.1093/pan/mpn018
 
     >>> odds = log_odds({"king": 8, "the": 92}, {"king": 2, "the": 98}, {"king": 10, "the": 190})
