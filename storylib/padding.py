@@ -8,8 +8,11 @@ import torch
 from datasets import DatasetDict
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
 
+from storylib import metrics
 from storylib.config import Recipe
 from storylib.errors import UserError
+from storylib.generation import Story
+from storylib.metrics import Score
 from storylib.models import attach_lora, load_base, load_tokenizer
 from storylib.runs import Run
 from storylib.trainer import story_trainer
@@ -35,6 +38,30 @@ def batch_of(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict]) -> dict[s
     """`input_ids`, `attention_mask` and `labels` (B, T) of rows with `prompt` and `completion`."""
     texts = [row["prompt"] + row["completion"] + tokenizer.eos_token for row in rows]
     return dict(collator(tokenizer)([{"input_ids": ids} for ids in tokenizer(texts).input_ids]))
+
+
+def label_rows(base: str, pad: str, texts: Sequence[str]) -> list[dict[str, object]]:
+    """For a table: the tokens of a small batch with this padding, and those that are trained on."""
+    tokenizer = with_pad(load_tokenizer(base), pad)
+    batch = batch_of(tokenizer, [{"prompt": "", "completion": text} for text in texts])
+    rows = []
+    for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        signs = tokenizer.convert_ids_to_tokens(ids)
+        learnt = [sign if label == token else "-" for sign, token, label in zip(signs, ids, labels, strict=True)]
+        rows.append({"pad": pad, "read": visible(signs), "trained on": visible(learnt)})
+    return rows
+
+
+def visible(signs: Sequence[str]) -> str:
+    return " ".join(signs).replace("Ġ", "·")  # how byte-level tokenizers write a space
+
+
+def ending_scores(stories: Sequence[Story]) -> dict[str, Score]:
+    """Whether stories come to an end, and how long they are."""
+    return {
+        "stopped by itself": metrics.stopped_share([story.ended for story in stories]),
+        "words": metrics.length_in_words([story.text for story in stories]),
+    }
 
 
 def with_pad(tokenizer: PreTrainedTokenizerBase, pad: str) -> PreTrainedTokenizerBase:

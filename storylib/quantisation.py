@@ -38,9 +38,9 @@ def compare_precisions(base: str, texts: Sequence[str]) -> list[Precision]:
     """The base in bf16, as it is stored, and with its linear layers in NF4, on the same texts."""
     tokenizer, found = load_tokenizer(base), []
     plain = load_base(base, four_bit=False, dtype=torch.bfloat16)
-    matrices = {name: layer.weight.float() for name, layer in linear_layers(plain)}
+    matrices = {name: layer.weight.detach().float() for name, layer in linear_layers(plain)}
     for name, four_bit in (("bf16", False), ("NF4", True)):
-        model = load_base(base, four_bit=True) if four_bit else plain
+        model = load_base(base, four_bit=True, dtype=torch.bfloat16) if four_bit else plain
         layers = dict(linear_layers(model))
         size = sum(stored_bytes(layer) for layer in layers.values())
         packed = {id(layer.weight) for layer in layers.values()}
@@ -72,7 +72,7 @@ def whole(layer: nn.Linear) -> torch.Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
     state = getattr(layer.weight, "quant_state", None)
-    return (dequantize_4bit(layer.weight.data, state) if state else layer.weight).float()
+    return (dequantize_4bit(layer.weight.data, state) if state else layer.weight.detach()).float()
 
 
 def levels() -> list[float]:
