@@ -256,6 +256,11 @@ class Cell:
     place: str
     case: str = ""
 
+    @property
+    def asked(self) -> tuple[str, str, str]:
+        """Who was asked what about which row."""
+        return self.rater, self.item, self.question
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -274,7 +279,8 @@ def read_answers(paths: Iterable[str | Path], key: Key | None = None) -> Answers
     A sheet's rater is its file's name, unless it has a column `rater`. key: of the sheet. Stores whose ratings name
     their systems need none; nothing is missing there, for nobody was asked for more.
     `cases` names the cells that cannot count ("not an answer", "unknown id", "story changed", "no rater"), those that
-    counted until the rater answered again ("answered again alike", "… differently"), and files left empty.
+    counted until the rater answered again ("answered again alike", "… differently"), and files with
+    "nothing filled in".
     Raises UserError for a file that is neither, lacks columns or belongs to another key, and where nothing counts.
     """
     paths = [Path(path).expanduser() for path in paths]
@@ -283,45 +289,52 @@ def read_answers(paths: Iterable[str | Path], key: Key | None = None) -> Answers
     if key is None and len(stores) < len(paths):
         raise UserError("a sheet needs its key, the .key.json that was written beside it")
     stems = Counter(path.stem for path in paths if path not in stores)
-    given: dict[tuple[str, str, str], Rating | Choice] = {}
+    cells: list[Cell] = []
     cases: dict[str, list[str]] = {}
-    refused = set()
     for path in paths:
         rater = path.stem if stems[path.stem] == 1 else ""
-        cells = list(store_cells(path, asked) if path in stores else sheet_cells(path, asked, rater))
-        if not cells:
+        found = list(store_cells(path, asked) if path in stores else sheet_cells(path, asked, rater))
+        if not found:
             cases.setdefault("nothing filled in", []).append(path.name)
-        for cell in cells:
-            at = cell.rater, cell.item, cell.question
-            case = cell.case
-            answer = None if case else answered(cell, asked[cell.item])
-            if answer is None:
-                case = case or "not an answer"
-                refused.add(at)
-            elif at in given:
-                case = f"answered again {'alike' if given[at] == answer else 'differently'}"
-            if case:
-                cases.setdefault(case, []).append(cell.place)
-            if answer is not None:
-                given[at] = answer
+        cells += found
+    given = last_words(cells, asked, cases)
     if not given:
-        found = ", ".join(f"{case}: {len(places)}" for case, places in cases.items())
+        why = ", ".join(f"{case}: {len(places)}" for case, places in cases.items())
         advice = "; is it the key of another sheet?" if set(cases) == {"unknown id"} else ""
-        raise UserError(f"no answer counts in {', '.join(map(str, paths))} ({found}){advice}")
-    found = list(given.values())
+        advice = "; no rating there names its system, so give the sheet's key" if key is None else advice
+        raise UserError(f"no answer counts in {', '.join(map(str, paths))} ({why}){advice}")
     return Answers(
-        [answer for answer in found if isinstance(answer, Rating)],
-        [answer for answer in found if isinstance(answer, Choice)],
-        {} if key is None else missing(given, refused, key),
+        [answer for answer in given.values() if isinstance(answer, Rating)],
+        [answer for answer in given.values() if isinstance(answer, Choice)],
+        {} if key is None else missing(cells, key),
         cases,
         asked,
     )
 
 
-def missing(given: Iterable[tuple], refused: Iterable[tuple], key: Key) -> dict[str, int]:
-    """Rater -> the questions left open."""
+def last_words(cells: Iterable[Cell], key: Key, cases: dict[str, list[str]]) -> dict[tuple, Rating | Choice]:
+    """(rater, item, question) -> the last answer that counts; `cases` gets the place of every cell that is special."""
+    given: dict[tuple, Rating | Choice] = {}
+    for cell in cells:
+        case = cell.case
+        answer = None if case else answered(cell, key[cell.item])
+        if answer is None:
+            case = case or "not an answer"
+        elif cell.asked in given:
+            case = f"answered again {'alike' if given[cell.asked] == answer else 'differently'}"
+        if case:
+            cases.setdefault(case, []).append(cell.place)
+        if answer is not None:
+            given[cell.asked] = answer
+    return given
+
+
+def missing(cells: Iterable[Cell], key: Key) -> dict[str, int]:
+    """Rater -> the questions of the sheet whose cells are empty."""
     asked = questions(key)
-    met = Counter(rater for rater, item, question in {*given, *refused} if item in key and question in asked)
+    met = Counter(
+        rater for rater, item, question in {cell.asked for cell in cells} if item in key and question in asked
+    )
     return {rater: len(key) * len(asked) - count for rater, count in sorted(met.items()) if rater}
 
 

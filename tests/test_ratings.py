@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storylib import __main__ as cli
+from storylib import plots
 from storylib.errors import UserError
 from storylib.feedback import FeedbackStore, preference_set
 from storylib.metrics.ratings import (
@@ -388,7 +389,7 @@ def test_blind_ratings_in_the_store_are_unblinded_by_the_key(tmp_path, sheet):
     found = read_answers([store.path], made.key)
     assert Counter(rating.systems for rating in found.ratings) == {("secret-a",): 2, ("secret-b",): 2}
     assert found.cases == {"unknown id": ["feedback.sqlite, rating 5, coherence: 1"]}
-    with pytest.raises(UserError, match="no answer counts"):
+    with pytest.raises(UserError, match="no rating there names its system, so give the sheet's key"):
         read_answers([store.path])
 
 
@@ -425,6 +426,13 @@ def test_stories_of_one_prompt_are_drawn_together():
     told = [rating("1", 1), rating("2", 5)]
     score = rating_means(told)["a"]["coherence"]
     assert score.value == score.low == score.high == 3
+
+
+def test_means_are_drawn_like_any_scores():
+    told = [
+        rating(str(n), 1 + n % 5, system="ab"[n % 2], criterion=criterion) for n in range(9) for criterion in CRITERIA
+    ]
+    assert len(plots.score_bars(rating_means(told))) == len(CRITERIA)
 
 
 def test_a_story_of_two_systems_counts_for_both():
