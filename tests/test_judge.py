@@ -16,7 +16,7 @@ import pytest
 
 from storylib.errors import UserError
 from storylib.files import DATA
-from storylib.metrics.judge import Cache, Judge, compare, find_key, together, verdict
+from storylib.metrics.judge import Cache, Judge, find_key, judge_pairs, together, verdict
 from storylib.metrics.score import wilson_interval
 
 SHORT, LONG = "A fox slept. {}", "A fox ran over the hill, sang to the owl and slept in the hay. {}"
@@ -81,7 +81,9 @@ def judge(server, tmp_path, monkeypatch):
 
     def ask(prompts=PROMPTS, stories=STORIES, baseline=BASELINE, **options):
         options = {"retries": 1, "timeout": 10.0, **options}
-        return compare(Judge(model="tiny", url=server.url, **options), prompts, stories, baseline, tmp_path / "a.jsonl")
+        return judge_pairs(
+            Judge(model="tiny", url=server.url, **options), prompts, stories, baseline, tmp_path / "a.jsonl"
+        )
 
     return ask
 
@@ -236,7 +238,7 @@ def test_a_server_that_is_down_is_named(judge):
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(UserError, match=f"nobody answers at {url}: .*start the server"):
-        compare(Judge(model="tiny", url=url, retries=0), PROMPTS, STORIES, BASELINE, DATA / "never")
+        judge_pairs(Judge(model="tiny", url=url, retries=0), PROMPTS, STORIES, BASELINE, DATA / "never")
     assert not (DATA / "never").exists()
 
 
@@ -301,7 +303,7 @@ def test_transformers_serves_the_embedded_base(tmp_path):
         assert len(told.choices[0].message.content.split()) > 10 and told.usage.prompt_tokens == 12
         judge = Judge(model=base, url=url, options={"temperature": 0, "max_tokens": 8}, timeout=60)
         with pytest.raises(UserError, match="no verdict on 1 pairs: 1 unreadable"):
-            compare(judge, PROMPTS[:1], STORIES[:1], BASELINE[:1], tmp_path / "answers.jsonl")
+            judge_pairs(judge, PROMPTS[:1], STORIES[:1], BASELINE[:1], tmp_path / "answers.jsonl")
     finally:
         serving.terminate()
         serving.wait(20)

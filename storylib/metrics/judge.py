@@ -112,7 +112,7 @@ class Judgement:
         }
 
 
-def compare(
+def judge_pairs(
     judge: Judge, prompts: Sequence[str], stories: Sequence[str], baseline: Sequence[str], cache: str | Path
 ) -> Judgement:
     """Which system's stories a judge likes better, pair by pair on the same prompts, each pair in both orders.
