@@ -212,16 +212,17 @@ def evaluate(
         systems |= evaluation.read_told(file, called or file.stem)
     systems |= evaluation.models_told(recipe, models, seeds, say) if models else {}
     rows = data.load(recipe.corpus, **recipe.data)
-    board = scoreboard.score_systems(
-        systems, evaluation.cases(rows["test"]), rows["train"]["completion"], recipe.data.get("language", "en")
-    )
-    scoreboard.write_board(
-        out, board, {"job": recipe.name, "models": {name: str(path) for name, path in models.items()}}
-    )
+    cases = evaluation.cases(rows["test"])
+    board = scoreboard.score_systems(systems, cases, rows["train"]["completion"], recipe.data.get("language", "en"))
+    facts = {"job": recipe.name, "models": {model: str(path) for model, path in models.items()}}
+    scoreboard.write_board(out, board, facts)
     plots.save(plots.score_bars(scoreboard.shortlist(board.table))[0].figure, out / "scores.png")
     show_board(board)
     files = {"scores": "scores.json", "table": "scores.md", "stories": "stories.jsonl", "plot": "scores.png"}
-    print("\n" + "\n".join(f"{what + ':':<8} {out / file}" for what, file in files.items()))
+    if any(case.label for case in cases):
+        show_contents(out, {"training data": evaluation.as_system(rows["train"])} | systems, cases)
+        files |= {"contents": "contents.md"}
+    print("\n" + "\n".join(f"{what + ':':<9} {out / file}" for what, file in files.items()))
 
 
 @app.command()
@@ -377,6 +378,38 @@ def ratings(
         say(f"kept in {store}" + (f", but for {ties} ties, which it has no place for" if ties else ""))
 
 
+@app.command("generate")
+def generate_stories(
+    prompts: Annotated[Path, typer.Argument(help="JSONL or CSV: a prompt or emojis in each row, and an id if any.")],
+    out: Annotated[Path, typer.Option(help="JSONL that stories are appended to; told ones are not told again.")],
+    adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter or model.")] = SHIPPED_ADAPTER,
+    seeds: Annotated[int, typer.Option(min=1, help="Stories per prompt, by seeds 0, 1, …")] = 1,
+    job: Annotated[str, typer.Option(help="The recipe, or its job, whose settings choose the words.")] = "emoji",
+    vllm: Annotated[bool, typer.Option("--vllm", help="Let vLLM write, on a GPU.")] = False,
+) -> None:
+    """Tell a story for each row of a file; under `accelerate launch` the rows are shared out.
+
+    The same command goes on after a kill: no story is told twice, and none is lost.
+    """
+    settings = config.recipe(job).generate
+    from storylib import bulk, models
+    from storylib.runs import read_card, text_hash
+
+    card = adapter / "run.json"
+    taught = read_card(card) if card.exists() else {"emojis": {}, "recipe": {"data": {}}}
+    asked = bulk.Prompts(prompts, seeds, taught["emojis"], taught["recipe"]["data"].get("names", True))
+    hashes = {"prompts": text_hash(ask.prompt for ask in asked if not ask.seed)}
+    if vllm:
+        from storylib import vllm_backend
+
+        model, tokenizer = vllm_backend.load(adapter)
+    else:
+        model, tokenizer = models.load_finetuned(adapter)
+    hashes["model"] = models.weights_hash(str(adapter))
+    total = bulk.tell_all(model, tokenizer, asked, settings, bulk.Shelf(out), hashes)
+    say(f"stories: {out} ({total:,})")
+
+
 def given(options: Mapping[str, object]) -> dict[str, object]:
     """The options that were given a value."""
     return {name: value for name, value in options.items() if value is not None}
@@ -433,6 +466,24 @@ def show_ratings(answers) -> None:
         score = getattr(score, "score", score)  # an agreement's
         if hasattr(score, "signature"):
             console().print(f"{label}: {score.signature}", style="dim", soft_wrap=True)
+
+
+def show_contents(out: Path, systems, cases) -> None:
+    """How stories of several genres feel, and their words and topics: counts on standard output, the rest in `out`."""
+    from storylib import contents, plots
+
+    found = contents.find_contents(contents.scenarios_of(systems, cases))
+    contents.write_contents(out, found)
+    plots.save(plots.sentiment_bars(found.sentiment.ending)[0].figure, out / "sentiment.png")
+    plots.save(plots.word_bars(found.words)[0].figure, out / "words.png")
+    for number, topics in enumerate(found.topics.values()):
+        plots.save(plots.topic_bars(topics)[0].figure, out / f"topics-{number}.png")
+    rows = [
+        {"system": system, "genre": genre, "positive": f.positive, "negative": f.negative, "neutral": f.neutral}
+        for system, genres in found.sentiment.ending.items()
+        for genre, f in genres.items()
+    ]
+    show_tables({"How stories end": rows})
 
 
 def show_languages(recipe: config.Recipe, result: Path) -> None:

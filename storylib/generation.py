@@ -85,14 +85,19 @@ def generate(
 
 def draft(model, tokenizer, prompt: str, seed: int, settings: GenerationSettings, number: int = 0) -> Draft:
     """A story still to be written. Raises UserError for a prompt that fills the model's window, or has no tokens."""
-    ids = tokenizer(prompt).input_ids
-    window = model.config.max_position_embeddings
-    if not 0 < len(ids) < window:
-        raise UserError(
-            f"a prompt has {len(ids)} tokens; the model's window holds {window}, prompt and story: {prompt[:40]!r}"
-        )
+    ids, window = prompt_tokens(model, tokenizer, prompt), model.config.max_position_embeddings
     generator = torch.Generator().manual_seed(row_seed(prompt, seed))
     return Draft(number, prompt, seed, ids, len(ids), min(settings.max_new_tokens, window - len(ids)), generator)
+
+
+def prompt_tokens(model, tokenizer, prompt: str) -> list[int]:
+    """The prompt as token ids. Raises UserError where there are none, or so many that no story fits into the window."""
+    ids, window = tokenizer(prompt).input_ids, model.config.max_position_embeddings
+    if not 0 < len(ids) < window:
+        raise UserError(
+            f"{prompt[:40]!r}… has {len(ids)} tokens; the model's window holds {window}, the story included"
+        )
+    return ids
 
 
 @torch.no_grad()  # not inference_mode: FSDP would train on with what it gathered here
