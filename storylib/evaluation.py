@@ -168,6 +168,11 @@ def is_model(folder: Path) -> bool:
     return any((folder / file).exists() for file in ("adapter_config.json", "config.json"))
 
 
+def as_system(rows: Dataset) -> System:
+    """The stories of a corpus, as if somebody had told them for its prompts."""
+    return System([Story(row["prompt"], 0, row["completion"], "", 0) for row in rows])
+
+
 def read_told(path: Path, name: str) -> dict[str, System]:
     """The stories of a JSONL or CSV file, whoever wrote them: a `text`, `story` or `completion` in each row, which may
     be empty; `prompt`, `seed` and `ended` ("eos" or "limit") where known. Rows with a `system` are told apart by it.
