@@ -167,7 +167,8 @@ def score_scale(cases: Sequence[Case]) -> tuple[dict[str, Score], dict[str, Scor
     Nothing where a prompt has fewer than two references, or a label.
     """
     references = [list(case.references) for case in cases]
-    if len({case.references for case in cases}) < 2 or any(len(told) < 2 for told in references) or any(case.label for case in cases):
+    single = any(len(told) < 2 for told in references) or len({case.references for case in cases}) < 2
+    if single or any(case.label for case in cases):
         return {}, {}
     ends = []
     for pairs, asked in (
