@@ -21,6 +21,7 @@ from storylib.architectures import quantisable_falcon
 from storylib.config import EMBEDDED_BASE, LoraSettings
 from storylib.errors import UserError
 from storylib.files import DATA
+from storylib.hub import check_access
 from storylib.runtime import compute_dtype, device, sharded
 from storylib.sizes import count_parameters, estimate_memory  # noqa: F401 - said of models, so found here
 
@@ -48,13 +49,15 @@ def check_weights(folder: Path, stem: str) -> None:
 def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
     """The base's tokenizer, padding on the left, with a pad token other than EOS where it has one to spare.
 
-    Raises UserError where it can't be had.
+    Raises UserError where it can't be had, naming what to do; the network is asked for a Hub name alone.
     """
+    where = resolve(base)
+    here = not check_access(where)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolve(base), padding_side="left")
-    except OSError as error:
+        tokenizer = AutoTokenizer.from_pretrained(where, padding_side="left", local_files_only=here)
+    except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"cannot load {base}: {reason} Gated models need a login (hf auth login)") from error
+        raise UserError(f"cannot load the tokenizer of {base}: {reason}") from error
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
         # Padding with EOS hides EOS from the loss, and the model never learns to stop.
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.bos_token
@@ -64,7 +67,8 @@ def load_tokenizer(base: str) -> PreTrainedTokenizerBase:
 def load_base(base: str, four_bit: bool = True, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """The base on this machine's device, its linear layers in NF4 (double quantisation) or as they are.
 
-    dtype: of what is not in NF4; by default that of this machine. Raises UserError for a folder without whole weights.
+    dtype: of what is not in NF4; by default that of this machine. Raises UserError for a folder without whole weights,
+    and for a Hub name that is gated, unknown or out of reach.
     """
     where = resolve(base)
     if Path(where).is_dir():
@@ -73,6 +77,7 @@ def load_base(base: str, four_bit: bool = True, dtype: torch.dtype | None = None
         raise UserError(f"no model folder {where}")
     if four_bit and sharded():
         raise UserError("FSDP cannot deal out a base in 4 bits: set four_bit=False, or launch configs/ddp_two_t4.yaml")
+    here = not check_access(where)
     quantisable_falcon()
     quantisation = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -85,6 +90,7 @@ def load_base(base: str, four_bit: bool = True, dtype: torch.dtype | None = None
         dtype=dtype or compute_dtype(),
         device_map=None if sharded() else {"": device()},  # the trainer deals the parts out
         quantization_config=quantisation if four_bit else None,
+        local_files_only=here,
     )
     never_repack(model)
     return model

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from storylib.errors import UserError
 from storylib.metrics.score import Score, Tally, check_stories, mean_tally, share, tally_score
+from storylib.prompts import joined, token_ids
 
 BATCH_TOKENS = 1024  # as much as a CPU's caches take; a GPU is faster with 8192 and more
 LARGEST_WINDOW = 2048  # by default: the logits of a window are kept at once, and some models see 100,000 tokens
@@ -90,8 +91,8 @@ def perplexity(
     """How likely the model finds each text.
 
     A BOS (an EOS where the tokenizer has none) starts each text and is not scored, nor is an end of the story.
-    prompts: for each text what stood before it; only the text is scored. Prompt and text are tokenised together and
-        parted where the tokens of the prompt alone end or differ, as in fine-tuning.
+    prompts: for each text what stood before it; only the text is scored. The prompt's tokens are those that it has
+        alone, as in fine-tuning (`storylib.prompts.joined`).
     window: tokens that the model sees at once, BOS counted; None for all that it can, at most 2048.
     stride: a longer text is read in windows that begin so many tokens apart, by default half a window, and each of its
         tokens is scored once, in the first window that holds it.
@@ -155,14 +156,8 @@ def tokenised(
     if first is None:
         raise UserError("the tokenizer has neither a BOS nor an EOS token to start a text with; give it one")
     if prompts is None:
-        return [([first, *ids], 1) for ids in token_ids(tokenizer, texts)]
-    together = token_ids(tokenizer, [prompt + text for prompt, text in zip(prompts, texts, strict=True)])
-    pairs = zip(token_ids(tokenizer, prompts), together, strict=True)
-    return [([first, *whole], 1 + common_start(prompt, whole)) for prompt, whole in pairs]
-
-
-def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    return tokenizer(list(texts), add_special_tokens=False, verbose=False).input_ids
+        return [([first, *ids], 1) for ids in token_ids(tokenizer, texts, special=False)]
+    return [([first, *ids], 1 + start) for ids, start in joined(tokenizer, prompts, texts, special=False)]
 
 
 def windows(row: Row, window: int, stride: int) -> Iterator[Row]:
@@ -220,9 +215,3 @@ def batch_losses(model: PreTrainedModel, rows: Sequence[Row]) -> list[float]:
     losses = losses.view(len(rows), keep).cpu().double()  # in fp32 a sum of thousands is off
     parts = [(start - first, len(row) - first) for row, start in rows]
     return [float(loss[start:end].sum()) for loss, (start, end) in zip(losses, parts, strict=True)]
-
-
-def common_start(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens the two have in common before they part."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((index for index, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -32,8 +32,9 @@ from storylib.models import (
 from storylib.parallel import processes
 from storylib.runs import Run, describe, read_card, text_hash
 from storylib.runtime import compute_dtype, device, sharded
-from storylib.trainer import LengthGrouped
-from storylib.training import Trained, save, train_on
+from storylib.trainer import LengthGrouped, one_gpu
+from storylib.training import Trained, check_machine, save, train_on
+from storylib.window import story_lengths, story_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,18 @@ class PreferenceSettings:
 
 
 class PairTrainer(SafeCheckpoints, DPOTrainer):
-    """TRL's trainer, with batches of like lengths in an order that a resumed run keeps."""
+    """TRL's trainer, with batches of like lengths in an order that a resumed run keeps and the tokens of `finetune`."""
+
+    def _prepare_dataset(self, dataset: Dataset, processing_class: PreTrainedTokenizerBase, *_) -> Dataset:
+        def tokenise(batch: dict[str, list]) -> dict[str, list]:
+            columns: dict[str, list] = {}
+            for end in ("chosen", "rejected"):
+                rows = story_rows(processing_class, batch["prompt"], batch[end])
+                columns["prompt_ids"] = [ids[:start] for ids, start in rows]
+                columns[f"{end}_ids"] = [ids[start:] for ids, start in rows]
+            return columns
+
+        return dataset.map(tokenise, batched=True)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
         rows = train_dataset or self.train_dataset
@@ -100,6 +112,8 @@ def finetune_from_feedback(
     state = processes()
     say = state.on_main_process(say)
     taught, pairs = check_adapter(adapter, recipe), as_pairs(feedback)
+    if not run.result:
+        check_machine(recipe, say)
     tokenizer = load_tokenizer(recipe.base)
     check_tokenizer(adapter, tokenizer, recipe.base)
     train, held_out, note = split(pairs, tokenizer, recipe.train.window, settings.held_out)
@@ -152,8 +166,8 @@ def split(
 
     Raises UserError where fewer than two prompts are left.
     """
-    lengths = zip(*(story_lengths(pairs, end, tokenizer) for end in ("chosen", "rejected")), strict=True)
-    fits = [place for place, both in enumerate(lengths) if max(both) <= window]
+    chosen, rejected = (story_lengths(tokenizer, pairs["prompt"], pairs[end]) for end in ("chosen", "rejected"))
+    fits = [place for place, both in enumerate(zip(chosen, rejected, strict=True)) if max(both) <= window]
     long = f"{len(pairs) - len(fits)} pairs left out: longer than {window} tokens" if len(fits) < len(pairs) else ""
     notes = "; ".join(note for note in (pairs.info.description, long) if note)
     pairs = pairs.select(fits)
@@ -165,12 +179,6 @@ def split(
     places = range(len(pairs)), pairs["prompt"]
     train = pairs.select([place for place, prompt in zip(*places, strict=True) if prompt not in kept])
     return train, pairs.select([place for place, prompt in zip(*places, strict=True) if prompt in kept]), notes
-
-
-def story_lengths(pairs: Dataset, end: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Tokens of each row's prompt with its story in column `end`, and EOS."""
-    texts = [prompt + story for prompt, story in zip(pairs["prompt"], pairs[end], strict=True)]
-    return [len(ids) + 1 for ids in tokenizer(texts).input_ids] if texts else []
 
 
 def pair_trainer(
@@ -213,6 +221,7 @@ def pair_trainer(
         dataloader_pin_memory=device().type == "cuda",
         seed=recipe.train.seed,
     )
+    one_gpu(args)
     weights = {name: weight.detach().to("cpu", copy=True) for name, weight in adapter_weights(model).items()}
     trainer = PairTrainer(model, args=args, train_dataset=train, eval_dataset=test, processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)

@@ -10,6 +10,7 @@ from storylib.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 
 def story_prompt(names: Sequence[str], emojis: Sequence[str] = ()) -> str:
@@ -127,3 +128,29 @@ def wishes_of(request: str) -> dict[str, str]:
             raise UserError(f"no wish {label.strip()!r}; there are {', '.join(WISHES)}")
         wishes |= {known: wish} if known in WISHES and mark else {"premise": part}
     return wishes
+
+
+def joined(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], stories: Sequence[str], special: bool = True
+) -> list[tuple[list[int], int]]:
+    """Token ids of each prompt with its story behind it, and where the story begins; EOS is not added.
+
+    A prompt has the tokens that it has alone, for so a model reads it when it tells a story. Chinese and Japanese have
+    tokens that reach over the border, such as a full stop with a quotation mark: such a story is tokenised apart.
+    special: whether the tokenizer puts its BOS in front.
+    """
+    alone = token_ids(tokenizer, prompts, special)
+    together = token_ids(tokenizer, [prompt + story for prompt, story in zip(prompts, stories, strict=True)], special)
+    rows = []
+    for prompt, whole, story in zip(alone, together, stories, strict=True):
+        if whole[: len(prompt)] != prompt:
+            (apart,) = token_ids(tokenizer, [story], special=False)
+            if tokenizer.convert_ids_to_tokens(apart[0]) == "▁":  # the space that Llama's puts in front of any text
+                apart = apart[1:]
+            whole = prompt + apart
+        rows.append((whole, len(prompt)))
+    return rows
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool) -> list[list[int]]:
+    return tokenizer(list(texts), add_special_tokens=special, verbose=False).input_ids if texts else []

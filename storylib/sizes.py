@@ -14,12 +14,15 @@ from transformers.pytorch_utils import Conv1D
 from storylib import config
 from storylib.architectures import architecture, quantisable_falcon
 from storylib.config import LoraSettings, Recipe
+from storylib.errors import UserError
 from storylib.footprint import step_bytes
 from storylib.hub import open_copy, shipped
 from storylib.runtime import Machine, gib, machine
 
 CONTEXT = 500 * 2**20  # bytes of a GPU that CUDA and its libraries take for themselves
 WASTE = 0.1  # of what comes and goes, lost between blocks of memory
+DOUBT = 0.1  # of the estimate
+SMALL = 2**30  # bytes that are held all the time
 SMALLEST_WINDOW = 128  # tokens; a shorter one holds no story
 SMALLEST_RANK = 4
 
@@ -128,15 +131,34 @@ def estimate_memory(recipe: str | Recipe, on: Machine | None = None, tokens: Seq
     return estimate if estimate.fits else replace(estimate, advice=advise(estimate, recipe, on, tuple(tokens)))
 
 
-def measure(recipe: Recipe, on: Machine, tokens: tuple[int, ...] = ()) -> MemoryEstimate:
-    """The estimate without advice."""
+def check_room(recipe: Recipe, on: Machine | None = None, tokens: Sequence[int] = ()) -> str:
+    """The machine, its precision and what training takes, in a line. Nothing is loaded.
+
+    Raises UserError for a GPU without kernels, and with what to change where not even one story at a time fits: a
+    batch that is too large is no reason, for it is halved when memory runs out.
+    """
+    on = on or machine()
+    on.check()
+    held = measure(recipe, on, tuple(tokens), stepping=False).total
+    if on.device == "cpu" and held < SMALL:  # the estimate of a step takes seconds, and small bases fit everywhere
+        return f"{on}; training takes {gib(held)} and what a step needs"
+    estimate = estimate_memory(recipe, on, tokens)
+    single = replace(recipe.train, batch_size=1, accumulate=recipe.train.effective_batch)
+    least = estimate if estimate.fits else measure(replace(recipe, train=single), on, tuple(tokens))
+    if least.total > (1 + DOUBT) * (on.room if on.device == "cuda" else on.ram):  # RAM can be freed or swapped
+        raise UserError(f"{recipe.name} does not fit {on.name}: {estimate.advice}")
+    return f"{on}; training takes {gib(estimate.total)}" + (f", {estimate.advice}" if estimate.advice else "")
+
+
+def measure(recipe: Recipe, on: Machine, tokens: tuple[int, ...] = (), stepping: bool = True) -> MemoryEstimate:
+    """The estimate without advice; not `stepping`, without what a step needs."""
     model = skeleton(recipe.base, recipe.lora, tokens, on.precision)
     trained = [weight.numel() for weight in model.parameters() if weight.requires_grad]
     kept, paged = optimizer_bytes(trained, recipe.train.optimizer, on.device)
     width = getattr(torch, on.precision).itemsize
     copies = sum(trained) * width if width < 4 else 0  # of the trained weights, which autocast makes
     unpacked = max((weight.numel() * width for weight in packed_weights(model)), default=0) if recipe.four_bit else 0
-    activations = activation_bytes(recipe, on, tokens) + copies + unpacked
+    activations = activation_bytes(recipe, on, tokens) + copies + unpacked if stepping else 0
     return MemoryEstimate(
         weights=weight_bytes(model, recipe.four_bit),
         adapter=4 * sum(trained),

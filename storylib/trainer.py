@@ -9,7 +9,7 @@ from accelerate.utils import reduce
 from datasets import Dataset, concatenate_datasets
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from storylib.checkpoints import SafeCheckpoints
@@ -18,6 +18,7 @@ from storylib.models import trainable_in_fp32
 from storylib.parallel import processes, shared_out
 from storylib.runs import Run
 from storylib.runtime import compute_dtype, device
+from storylib.window import story_rows
 
 WHOLE_LOGITS = 2**26  # numbers: with more, TRL's loss, which makes them a tile at a time
 
@@ -128,6 +129,30 @@ def with_filler(rows: Dataset) -> Dataset:
     return concatenate_datasets([rows, Dataset.from_list([filler], features=rows.features)])
 
 
+def as_tokens(rows: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """`input_ids` and `labels` of prompts and completions: only the story and its EOS have labels.
+
+    TRL's own would leave out the end of a prompt whose last token the two together don't have.
+    """
+
+    def tokenise(batch: dict[str, list]) -> dict[str, list]:
+        told = story_rows(tokenizer, batch["prompt"], batch["completion"])
+        return {
+            "input_ids": [ids for ids, _ in told],
+            "labels": [[-100] * start + ids[start:] for ids, start in told],
+        }
+
+    return rows.map(tokenise, batched=True, remove_columns=rows.column_names)
+
+
+def one_gpu(args: TrainingArguments) -> None:
+    """Leave all GPUs but the first alone: one process would deal batches out to them, which TRL refuses to do.
+
+    Several processes have one each as it is.
+    """
+    args._n_gpu = min(args.n_gpu, 1)  # as the library itself does for a model that lies on several
+
+
 def story_trainer(
     recipe: Recipe,
     run: Run,
@@ -153,7 +178,6 @@ def story_trainer(
         max_grad_norm=settings.max_grad_norm,
         optim=settings.optimizer,
         max_length=settings.window,
-        completion_only_loss=True,
         use_cpu=device().type == "cpu",
         bf16=compute_dtype() == torch.bfloat16,
         fp16=compute_dtype() == torch.float16,
@@ -171,6 +195,8 @@ def story_trainer(
         dataloader_pin_memory=device().type == "cuda",
         seed=settings.seed,
     )
+    one_gpu(args)
+    train, held_out = (as_tokens(rows, tokenizer) for rows in (train, held_out))
     trainer = StoryTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
     trainer.remove_callback(PrinterCallback)
     trainable_in_fp32(model)  # the trainer has cast them to bf16

@@ -15,13 +15,15 @@ from storylib.batching import with_smaller_batches
 from storylib.callbacks import LogSteps, SaveByTime, StopAtStepEnd, TellSamples
 from storylib.checkpoints import full_disk_named, newest_whole, refuse_broken, step_of
 from storylib.config import Recipe, TrainSettings
+from storylib.embeddings import corpus_tokens, renew, tokens_to_learn
 from storylib.errors import UserError
 from storylib.files import atomic_folder, read_log, trim_log
 from storylib.models import attach_lora, load_base, load_tokenizer, weights_hash
 from storylib.parallel import as_main_says, processes
 from storylib.prompts import known_emojis
 from storylib.runs import Run, describe, text_hash
-from storylib.runtime import sharded
+from storylib.runtime import machine, sharded
+from storylib.sizes import check_room
 from storylib.trainer import story_trainer
 from storylib.window import fit
 
@@ -55,11 +57,14 @@ def finetune(
     `minutes`. A call that was cut off, made again, goes on from there and ends as if nothing had happened; a finished
     run is returned as it is.
 
-    Raises UserError for a folder that holds another run or has one at work in it, rows that don't fit the window, or a
-    loss that is not finite; OSError for a full disk; Interrupted after Ctrl-C.
+    Raises UserError for a recipe that this machine has no room for, a folder that holds another run or has one at work
+    in it, rows that don't fit the window, or a loss that is not finite; OSError for a full disk; Interrupted after
+    Ctrl-C.
     """
     run, state = Run(Path(out)), processes()
     say = state.on_main_process(say)
+    if not run.result:
+        check_machine(recipe, say)
     dataset = dataset or data.load(recipe.corpus, **recipe.data)
     tokenizer = load_tokenizer(recipe.base)
     with state.main_process_first():
@@ -92,6 +97,16 @@ def finetune(
     return Trained(run, read_log(run.log))
 
 
+def check_machine(recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Say what this machine is and what training takes on it; UserError where the recipe clearly does not fit."""
+    here = machine()
+    if not sharded():  # what each of several GPUs takes is not estimated
+        say(check_room(recipe, here))
+    if here.gpus > 1 and processes().num_processes == 1:
+        launch = "accelerate launch --config_file configs/ddp_two_t4.yaml -m storylib finetune"
+        say(f"one of {here.gpus} GPUs is used; for two: {launch} {recipe.name}")
+
+
 def rows_of(dataset: DatasetDict, tokenizer, window: int, say: Callable[[str], None]) -> tuple[Dataset, Dataset]:
     """Rows to train on and rows to take the held-out loss on, within the window; UserError where there are none."""
     held_out = "validation" if "validation" in dataset else "test"
@@ -109,30 +124,13 @@ def load_model(
     recipe: Recipe, tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str], rows: Dataset
 ) -> PreTrainedModel:
     """The base with new adapters; whole and in fp32, all of it to be trained, by a recipe without LoRA."""
-    if recipe.lora is None:
-        return load_base(recipe.base, four_bit=False, dtype=torch.float32)
-    tokens = []
-    if recipe.lora.embeddings == "names":
-        tokens = name_tokens(tokenizer, emojis)
-    elif recipe.lora.embeddings == "corpus":
-        tokens = corpus_tokens(tokenizer, rows)
-    return attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora, tokens)
-
-
-def name_tokens(tokenizer: PreTrainedTokenizerBase, emojis: Mapping[str, str]) -> list[int]:
-    """The emojis and the words of their names that are one token each, which a base may hardly have seen.
-
-    A piece such as "ing" stays as it is: other words need it.
-    """
-    words = [f" {word}" for name in emojis.values() for word in name.split()]
-    ids = tokenizer([*emojis, *words], add_special_tokens=False).input_ids
-    return sorted({tokens[0] for tokens in ids if len(tokens) == 1})
-
-
-def corpus_tokens(tokenizer: PreTrainedTokenizerBase, rows: Dataset) -> list[int]:
-    """Every token of the stories: in a script that the base has never seen their embeddings are noise."""
-    ids = tokenizer([*rows["prompt"], *rows["completion"]], add_special_tokens=False).input_ids
-    return sorted({token for tokens in ids for token in tokens})
+    whole = recipe.lora is None
+    model = load_base(recipe.base, recipe.four_bit, dtype=torch.float32 if whole else None)
+    if recipe.train.renew_embeddings:
+        renew(model, corpus_tokens(tokenizer, rows))
+    if whole:
+        return model
+    return attach_lora(model, recipe.lora, tokens_to_learn(recipe.lora.embeddings, tokenizer, emojis, rows))
 
 
 def train_on(trainer: Trainer, run: Run, minutes: float = 10.0, say: Callable[[str], None] = print) -> None:

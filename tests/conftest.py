@@ -70,3 +70,8 @@ def tiny_recipe(tiny_base) -> config.Recipe:
         train=config.TrainSettings(epochs=1, batch_size=1, learning_rate=1e-2, evaluations=2, window=64),
         generate=config.GenerationSettings(max_new_tokens=8),
     )
+
+
+def said(capsys) -> list[str]:
+    """The lines that runs have printed, but for those on the machine they are on."""
+    return [line for line in capsys.readouterr().out.splitlines() if "; training takes " not in line]

@@ -1,12 +1,16 @@
 """Loading: damaged files are named, 4-bit layers stay trainable, adapters learn in fp32."""
 
 import shutil
+import socket
+import time
 from dataclasses import replace
 
 import bitsandbytes
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 
+from storylib import hub
 from storylib.config import EMBEDDED_BASE, GenerationSettings
 from storylib.errors import UserError
 from storylib.generation import generate
@@ -120,3 +124,35 @@ def test_pad_is_never_eos(tmp_path, tokenizer):
     bare.pad_token = bare.eos_token
     bare.save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path)).pad_token_id != tokenizer.eos_token_id
+
+
+def test_base_of_the_hub_is_asked_for_before_anything_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda base, name: None)
+    for load in (load_tokenizer, load_base):
+        with pytest.raises(UserError, match="'a/b/c' is neither a folder nor a name"):
+            load("a/b/c")
+    monkeypatch.setattr(hub, "hf_hub_url", lambda *_, **__: "http://127.0.0.1:9/")  # nobody listens
+    begun = time.monotonic()
+    for load in (load_tokenizer, load_base):
+        with pytest.raises(
+            UserError, match="can't be reached for meta-llama/Llama-2-7b-chat-hf .*or take a cpu recipe"
+        ):
+            load("meta-llama/Llama-2-7b-chat-hf")
+    assert time.monotonic() - begun < 10
+
+    def gated(*_, **__):
+        raise GatedRepoError.__new__(GatedRepoError, "gated")
+
+    monkeypatch.setattr(hub, "get_hf_file_metadata", gated)
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    for load in (load_tokenizer, load_base):
+        with pytest.raises(UserError, match="is gated; .*or take the open NousResearch/Llama-2-7b-chat-hf"):
+            load("meta-llama/Llama-2-7b-chat-hf")
+
+
+def test_folder_needs_no_network(tiny_base, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("asked the network"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("asked the network"))
+    assert load_tokenizer(str(tiny_base)).eos_token == "</s>" and load_base(str(tiny_base), four_bit=False)
+    with pytest.raises(UserError, match="cannot load the tokenizer of"):
+        load_tokenizer(str(tiny_base.parent))

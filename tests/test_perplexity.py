@@ -6,14 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Metaspace
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from storylib import config
+from storylib import config, data
 from storylib.errors import UserError
 from storylib.metrics.as_evaluate import as_metric
 from storylib.models import attach_lora
 from storylib.perplexity import batches, log_losses, perplexity, tokenised, windows
+from storylib.prompts import joined
+from storylib.trainer import as_tokens
 
 STORIES = [
     "A fox sat in the garden. She saw a rainbow and smiled.",
@@ -80,11 +85,9 @@ def test_only_the_story_is_scored_after_its_prompt(model, tokenizer):
     assert found.nats[0] != pytest.approx(perplexity(model, tokenizer, STORIES).nats[0], rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "prompt, story", [*zip(PROMPTS, STORIES, strict=True), ("The hed", "gehog ran."), ("A ", "fox")]
-)
+@pytest.mark.parametrize("prompt, story", [*zip(PROMPTS, STORIES, strict=True)])
 def test_prompt_and_story_part_where_they_do_in_training(tokenizer, prompt, story, tiny_base, tmp_path):
-    """By TRL's own tokenising of a prompt-completion row, tokens that merge across the border included."""
+    """By TRL's own tokenising of a prompt-completion row, and by ours."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -92,9 +95,37 @@ def test_prompt_and_story_part_where_they_do_in_training(tokenizer, prompt, stor
     args = SFTConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to="none", max_length=None)
     trainer = SFTTrainer(str(tiny_base), args, train_dataset=row, processing_class=tokenizer)
     learnt = trainer.train_dataset[0]
+    assert {key: learnt[key] for key in ("input_ids", "labels")} == as_tokens(row, tokenizer)[0]
     ((ids, start),) = tokenised(tokenizer, [story], [prompt])
     assert learnt["input_ids"] == [*ids, tokenizer.eos_token_id]
     assert [label != -100 for label in learnt["labels"]] == [place >= start for place in range(len(ids) + 1)]
+
+
+@pytest.mark.parametrize("code", ["zh", "ja"])
+def test_prompt_has_its_own_tokens_where_it_would_merge_with_the_story(tokenizer, code):
+    rows = data.load("languages", language=code)["train"]
+    merging = 0
+    for prompt, story in zip(rows["prompt"], rows["completion"], strict=True):
+        alone, rest = own_tokens(tokenizer, prompt), tokenizer(story, add_special_tokens=False).input_ids
+        merging += own_tokens(tokenizer, prompt + story)[: len(alone)] != alone
+        assert tokenised(tokenizer, [story], [prompt]) == [([*alone, *rest], len(alone))]
+    assert merging > 40
+    learnt = as_tokens(rows, tokenizer)
+    for row, prompt, story in zip(learnt, rows["prompt"], rows["completion"], strict=True):
+        told = [label for label in row["labels"] if label != -100]
+        assert told.pop() == tokenizer.eos_token_id and tokenizer.decode(told) == story
+        assert row["input_ids"][: -len(told) - 1] == tokenizer(prompt).input_ids
+
+
+def test_space_that_a_tokenizer_puts_in_front_of_any_text_is_not_told():
+    """As Llama's does: "▁" for a space, one in front of each text."""
+    words = ["<s>", "</s>", "▁", "。", "“", "。“", "狐", "<unk>"]
+    merges = [("。", "“")]
+    model = Tokenizer(BPE({word: place for place, word in enumerate(words)}, merges, unk_token="<unk>"))
+    model.pre_tokenizer = Metaspace(split=False)
+    llama = PreTrainedTokenizerFast(tokenizer_object=model, bos_token="<s>", eos_token="</s>")
+    assert llama("狐。“狐").input_ids == [2, 6, 5, 6]
+    assert joined(llama, ["狐。"], ["“狐"]) == [([2, 6, 3, 4, 6], 3)]
 
 
 @pytest.mark.parametrize("window, stride", [(8, 4), (8, 1), (8, 7), (16, None), (2, 1), (128, None)])

@@ -10,7 +10,7 @@ from itertools import count
 
 import apart
 import pytest
-from conftest import STORIES
+from conftest import STORIES, said
 
 from storylib import checkpoints, config
 from storylib.callbacks import LogSteps
@@ -136,7 +136,7 @@ def test_ctrl_c_ends_the_step_and_keeps_it(recipe, told, whole, tmp_path, monkey
         with pytest.raises(Interrupted, match="stopped at step 6; its state is kept in"):
             finetune(recipe, tmp_path, apart.as_splits(told))
     finetune(recipe, tmp_path, apart.as_splits(told))
-    assert capsys.readouterr().out == "going on from step 6\n"
+    assert said(capsys) == ["going on from step 6"]
     assert outcome(Run(tmp_path)) == outcome(whole)
 
 
@@ -150,7 +150,7 @@ def test_damaged_checkpoint_is_noticed_and_the_one_before_used(recipe, told, who
     before, last = saved(unfinished.checkpoints)
     flip(last / "optimizer.pt", 1000)
     finetune(recipe, unfinished.folder, apart.as_splits(told))
-    assert capsys.readouterr().out.splitlines() == [
+    assert said(capsys) == [
         "checkpoint-9 is damaged (optimizer.pt is not as it was written) and left out",
         f"going on from step {step_of(before)}",
     ]

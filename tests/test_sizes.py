@@ -300,6 +300,30 @@ def test_shorter_window_comes_before_a_lower_rank():
     assert all(changed.train.effective_batch == 2 for _, changed in sizes.changes(recipe))
 
 
+def test_small_base_on_a_cpu_is_never_refused_nor_waited_for(monkeypatch):
+    monkeypatch.setattr(sizes, "step_bytes", pytest.fail)
+    poor = replace(LAPTOP, ram=2**28, free_ram=0)
+    for name in ("emoji/cpu", "language/zh-cpu"):
+        assert sizes.check_room(config.recipe(name), poor).startswith(f"{poor}; training takes 0.")
+
+
+def test_batch_that_is_too_large_is_no_reason_to_refuse(tiny_base):
+    recipe = on_base(tiny_base, train=TrainSettings(batch_size=16, window=128))
+    single = replace(recipe, train=TrainSettings(batch_size=1, accumulate=16, window=128))
+    least = estimate_memory(single, T4).total
+    assert "it fits with batch_size=1, accumulate=16" in sizes.check_room(recipe, on_gpu_with(least))
+    assert "it fits" not in sizes.check_room(recipe, on_gpu_with(2 * estimate_memory(recipe, T4).total))
+    with pytest.raises(UserError, match="does not fit Tesla T4: .* are needed"):
+        sizes.check_room(recipe, on_gpu_with(round(least / 1.2)))
+
+
+def test_seven_billion_weights_in_a_laptops_ram():
+    with pytest.raises(UserError, match="genre/falcon-7b does not fit CPU: .* are free; it fits with window=512"):
+        sizes.check_room(FALCON, LAPTOP)
+    short = replace(FALCON, train=replace(FALCON.train, window=512))
+    assert sizes.check_room(short, LAPTOP).startswith(f"{LAPTOP}; training takes ")
+
+
 def test_table_adds_up(tiny):
     estimate = estimate_memory(tiny, LAPTOP)
     parts = (estimate.weights, estimate.adapter, estimate.gradients, estimate.optimizer, estimate.activations)

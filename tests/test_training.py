@@ -11,15 +11,17 @@ import datasets
 import peft
 import pytest
 import torch
+from conftest import said
 from safetensors import SafetensorError
 from trl import SFTTrainer
 
-from storylib import checkpoints, training
+from storylib import checkpoints, config, trainer, training
 from storylib.callbacks import OVERFLOWS, LogSteps
 from storylib.checkpoints import fault, full_disk_named, saved, step_of
 from storylib.errors import UserError
 from storylib.models import attach_lora, load_adapter, load_base
 from storylib.runs import Run
+from storylib.runtime import T4, machine
 from storylib.trainer import LengthGrouped, StoryTrainer, story_trainer
 from storylib.training import finetune
 from storylib.window import fit
@@ -258,6 +260,37 @@ def test_full_disk_keeps_the_checkpoint_before_and_goes_on_when_there_is_room(ti
     assert losses(resumed) == losses(whole)
 
 
+def test_recipe_that_does_not_fit_ends_before_anything_is_loaded(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "machine", lambda: replace(T4, free_memory=8 * 2**30))
+    monkeypatch.setattr(training, "load_tokenizer", pytest.fail)
+    whole = replace(config.recipe("genre/falcon-7b"), four_bit=False)
+    with pytest.raises(UserError, match="falcon-7b does not fit Tesla T4: .* are free .*; it fits with four_bit=True"):
+        finetune(whole, tmp_path / "run", rows)
+    monkeypatch.setattr(training, "machine", lambda: replace(T4, name="P100", capability=(6, 0), lowest=(7, 0)))
+    with pytest.raises(UserError, match=r"P100 has compute capability 6\.0"):
+        finetune(config.recipe("genre/falcon-7b"), tmp_path / "run", rows)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_of_two_gpus_trains_and_the_way_to_use_both_is_named(tiny_recipe, rows, tmp_path, monkeypatch):
+    two = replace(machine(), gpus=2)
+    monkeypatch.setattr(training, "machine", lambda: two)
+    finished = trainer.SFTConfig.__post_init__
+
+    def sees_two(args):
+        finished(args)
+        args._n_gpu = 2
+
+    monkeypatch.setattr(trainer.SFTConfig, "__post_init__", sees_two)
+    told = []
+    assert losses(finetune(tiny_recipe, tmp_path, rows, say=told.append))
+    assert str(two) in told[0] and "float32" in told[0] and "training takes" in told[0]
+    assert told[1] == (
+        "one of 2 GPUs is used; for two: accelerate launch --config_file configs/ddp_two_t4.yaml "
+        "-m storylib finetune emoji/cpu"
+    )
+
+
 def test_empty_splits_are_named(tiny_recipe, rows, tmp_path):
     for split in ("train", "test"):
         empty = datasets.DatasetDict(rows | {split: rows[split].select([])})
@@ -352,8 +385,7 @@ def test_memory_that_runs_out_halves_the_batch_and_keeps_the_steps(tiny_recipe, 
     monkeypatch.setattr(StoryTrainer, "training_step", narrow)
     narrowed = finetune(recipe, tmp_path / "narrow", rows)
     assert losses(narrowed) == pytest.approx(losses(whole), rel=1e-5)
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    assert said(capsys) == [
         "out of memory: going on with 2 stories at a time and 2 times per step, so that a step still sees 4",
         "going on from step 1",
     ]
