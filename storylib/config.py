@@ -244,7 +244,8 @@ def on_cpu(code: str) -> tuple[Recipe, Recipe]:
         train=TrainSettings(epochs=8, batch_size=8, learning_rate=1e-3, warmup=0.1, renew_embeddings=True),
     )
     lora = LoraSettings(rank=64, alpha=64, embeddings="corpus")
-    return full, replace(full, name=f"language/{code}-lora-cpu", lora=lora, four_bit=True)
+    train = replace(full.train, learning_rate=3e-3)
+    return full, replace(full, name=f"language/{code}-lora-cpu", lora=lora, train=train, four_bit=True)
 
 
 LANGUAGES = (
