@@ -1,5 +1,6 @@
 """Sentiment by genre: counts and windows by hand, both scorers behind one interface, and stories without a feeling."""
 
+import evaluate
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,15 @@ from transformers import (
 )
 
 from storylib.errors import UserError
-from storylib.metrics import Feelings, load_scorer, positive_share, sentiment_by_genre
+from storylib.metrics import (
+    Feelings,
+    load_scorer,
+    opinion_balance,
+    opinion_lexicon,
+    positive_share,
+    sentiment_by_genre,
+)
+from storylib.metrics.as_evaluate import as_metric
 from storylib.metrics.score import wilson_interval
 from storylib.metrics.sentiment import TOTAL, Classifier, Vader, view_scores
 
@@ -105,6 +114,14 @@ def test_positive_share_of_one_list():
     assert "view:whole|weights:place*words" in positive_share([GOOD], Vader(), "whole").signature
     assert positive_share([GOOD], Vader()).value == 1.0  # a single story, with an interval to match
     assert positive_share([GOOD], Vader()).low < 0.3
+
+
+def test_shares_are_metrics_of_evaluate_too():
+    metrics = [as_metric(positive_share, scorer=Vader()), as_metric(opinion_balance, lexicon=opinion_lexicon("vader"))]
+    found = evaluate.combine(metrics).compute(predictions=[GOOD, BAD, GOOD, GOOD])
+    assert found["positive_share"] == 0.75 and found["positive_share_signature"].startswith("positive|sentiment|vader-")
+    # good: happy, loved, good; bad: evil, ghost, killed, poor
+    assert found["opinion_balance"] == pytest.approx(9 / 13)
 
 
 def test_a_genre_without_any_text_is_counted_and_has_no_share():
@@ -230,3 +247,14 @@ def test_a_view_and_a_feeling_must_be_known():
         Feelings(1, 0, 0, {}, "s").share("joy")
     with pytest.raises(UserError, match="no story has a feeling"):
         positive_share(["", " "], Vader())
+
+
+def test_a_scorer_that_gives_no_number_is_refused():
+    class Broken(Signs):
+        def __call__(self, texts):
+            return [float("nan") for _ in texts]
+
+    with pytest.raises(UserError, match="signs gives no number"):
+        positive_share([GOOD], Broken())
+    with pytest.raises(UserError, match="no stories: give at least one"):
+        positive_share([], Vader())

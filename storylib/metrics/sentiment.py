@@ -102,12 +102,8 @@ def sentiment_by_genre(
         if not isinstance(genres, Mapping) or not genres or TOTAL in genres:
             raise UserError(f"{name} must map genres to stories, such as {{'horror': […]}}, and none of them {TOTAL!r}")
         for genre, stories in genres.items():
-            kind = kinds(stories, f"{genre} stories of {name}")
-            told = [story for story, what in zip(stories, kind, strict=True) if what == ENGLISH]
-            left = {reason: kind.count(reason) for reason in (EMPTY, OTHER)}
-            for view, scores in view_scores(told, scorer).items():
-                table = getattr(found, view).setdefault(name, {})
-                table[genre] = counted(scores, scorer, view, left)
+            for view, feelings in feelings_of(stories, scorer, f"{genre} stories of {name}").items():
+                getattr(found, view).setdefault(name, {})[genre] = feelings
         for view in VIEWS:
             table = getattr(found, view)[name]
             first, *rest = table.values()
@@ -124,7 +120,7 @@ def positive_share(
     """
     if view not in VIEWS:
         raise UserError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
-    return getattr(sentiment_by_genre({"stories": {"all": stories}}, scorer), view)["stories"]["all"].share()
+    return feelings_of(stories, as_scorer(scorer))[view].share()
 
 
 def load_scorer(name: str | None = None) -> Scorer:
@@ -247,11 +243,23 @@ def as_scorer(scorer: "Scorer | TextClassificationPipeline | None") -> Scorer:
     return scorer if hasattr(scorer, "windows") else Classifier(scorer)
 
 
+def feelings_of(stories: Sequence[str], scorer: Scorer, name: str = "stories") -> dict[str, Feelings]:
+    """How many of these stories are what, by view. Raises what `kinds` raises, and what `view_scores` does."""
+    found = kinds(stories, name)
+    told = [story for story, kind in zip(stories, found, strict=True) if kind == ENGLISH]
+    left = {reason: found.count(reason) for reason in (EMPTY, OTHER)}
+    return {view: counted(scores, scorer, view, left) for view, scores in view_scores(told, scorer).items()}
+
+
 def view_scores(stories: Sequence[str], scorer: Scorer) -> dict[str, list[float]]:
-    """How positive each story is, -1 to 1, in each view; all windows of all stories are scored together."""
+    """How positive each story is, -1 to 1, in each view; all windows of all stories are scored together. Raises
+    UserError where the scorer gives no number."""
     windows = [scorer.windows(story) for story in stories]
     every = [window for found in windows for window in found]
-    scores = iter(scorer(every) if every else ())
+    given = scorer(every) if every else []
+    if not np.isfinite(given).all():
+        raise UserError(f"{scorer.signature} gives no number for some stories; load it in float32, or take 'vader'")
+    scores = iter(given)
     views = {view: [] for view in VIEWS}
     for found in windows:
         each = [next(scores) for _ in found]

@@ -108,7 +108,7 @@ def opinion_balance(stories: Sequence[str], lexicon: Lexicon | None = None, form
     signs = [[signed(word)[1] for word in story] for story in told.words]
     rows = np.array([(found.count(1), found.count(1) + found.count(-1)) for found in signs])
     if not rows[:, 1].any():
-        raise UserError(f"none of {len(rows)} stories has a word of the lexicon {lexicon.name}")
+        raise UserError(f"none of {len(rows)} stories has a word of {lexicon.name}")
     return tally_score(Tally(rows, share), f"opinion balance|{lexicon.name}|{form_label(form)}|pooled:yes|{told.label}")
 
 
