@@ -261,11 +261,10 @@ def named(value: str) -> tuple[str, Path]:
 
 def shipped_adapter(recipe: config.Recipe) -> Path:
     """The adapter in `data` for a recipe's job; UserError where there is none."""
-    folder = DATA / "adapters" / recipe.name.split("/")[0]
+    job = recipe.name.split("/")[0]
+    folder = DATA / "adapters" / (f"{job}-{recipe.data['language']}" if job == "language" else job)
     if not folder.exists():
-        raise UserError(
-            f"no adapter for {recipe.name} ships: train one (storylib finetune), then name it with --adapter"
-        )
+        raise UserError(f"no adapter for {recipe.name} ships: train one (storylib finetune), then name it with --adapter")
     return folder
 
 
