@@ -2,7 +2,9 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -109,14 +111,29 @@ def stories(
     streamer: TextStreamer | None = None,
 ) -> Iterator[tuple[int, Story]]:
     """Each draft's number and story as soon as it has ended; more drafts are taken only when there is room for them."""
-    was_training = model.training
-    model.eval()
-    write = decoding.write if decoding.has_slots(model) else write_batches
-    try:
-        for done in write(model, asked, settings, tokenizer.eos_token_id, streamer):
+    with at_rest(model):
+        for done in writer(model)(asked, settings, tokenizer.eos_token_id, streamer):
             yield done.number, finish(tokenizer, done.prompt, done.seed, done.story)
+
+
+def writer(model) -> Callable[..., Iterator[Draft]]:
+    """What turns drafts into whole stories by this model."""
+    if not isinstance(model, torch.nn.Module):
+        return model.write  # an engine of its own, as `vllm_backend` has it
+    return partial(decoding.write if decoding.has_slots(model) else write_batches, model)
+
+
+@contextmanager
+def at_rest(model) -> Iterator[None]:
+    """Without dropout until the block ends."""
+    training = getattr(model, "training", False)
+    if training:
+        model.eval()
+    try:
+        yield
     finally:
-        model.train(was_training)
+        if training:
+            model.train()
 
 
 def write_batches(model, drafts: Iterator[Draft], settings: GenerationSettings, eos: int, streamer) -> Iterator[Draft]:
