@@ -114,10 +114,14 @@ def test_killed_at_random_moments(recipe, told, tmp_path, whole):
     while kills < 25:
         run, runs = Run(tmp_path / str(runs)), runs + 1
         while not run.result:
+            start = time.monotonic()
             process = apart.started(recipe, run.folder, told, minutes=moments.choice((0, 10)))
-            process.join(moments.uniform(0, 0.7 * seconds))
-            kills += kill(process)
-            torn += (run.checkpoints / ".saving").exists()
+            process.join(moments.uniform(0, seconds))
+            if kill(process):
+                kills, seconds = kills + 1, 1.1 * seconds  # on a machine that has become busy, runs would never end
+                torn += (run.checkpoints / ".saving").exists()
+            else:
+                seconds = time.monotonic() - start
         finish(apart.started(recipe, run.folder, told))
         assert outcome(run) == outcome(Run(tmp_path / "whole"))
     print(f"{runs} runs, {kills} kills, {torn} of them while a checkpoint was written")

@@ -13,13 +13,17 @@ import pytest
 import torch
 from conftest import said
 from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from tokenizers.processors import ByteLevel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from trl import SFTTrainer
 
 from storylib import checkpoints, config, trainer, training
 from storylib.callbacks import OVERFLOWS, LogSteps
 from storylib.checkpoints import fault, full_disk_named, saved, step_of
 from storylib.errors import UserError
-from storylib.models import attach_lora, load_adapter, load_base
+from storylib.generation import generate
+from storylib.models import attach_lora, load_adapter, load_base, load_finetuned, load_tokenizer
 from storylib.runs import Run
 from storylib.runtime import T4, machine
 from storylib.trainer import LengthGrouped, StoryTrainer, story_trainer
@@ -46,6 +50,38 @@ def test_loss_is_on_the_story_and_its_end_only(tiny_recipe, rows, tokenizer, tmp
         assert tokenizer.decode(learnt[:-1]) == stories[prompt]
         assert ids[0] == tokenizer.bos_token_id
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+
+def test_end_is_learnt_where_the_pad_can_be_no_other_token(tiny_recipe, rows, tokenizer, tmp_path):
+    """As GPT-2's tokenizer: one special token for everything, and none in front of a text."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.post_processor = ByteLevel(trim_offsets=False)
+    end = tokenizer.eos_token
+    PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=end, eos_token=end, unk_token=end).save_pretrained(
+        tmp_path / "base"
+    )
+    torch.manual_seed(0)
+    shape = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 64, "bos_token_id": 1, "eos_token_id": 1}
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **shape)).save_pretrained(tmp_path / "base")
+    gpt2 = load_tokenizer(str(tmp_path / "base"))
+    assert gpt2.pad_token_id == gpt2.eos_token_id and gpt2("A fox").input_ids[0] != gpt2.eos_token_id
+    recipe = replace(
+        tiny_recipe,
+        base=str(tmp_path / "base"),
+        lora=None,
+        four_bit=False,
+        train=replace(tiny_recipe.train, batch_size=4, epochs=40, evaluations=1),
+        generate=config.GenerationSettings(max_new_tokens=30, temperature=0),
+    )
+    plain = rows["train"].select_columns(["prompt", "completion"])
+    of_rows = story_trainer(recipe, Run(tmp_path), load_base(recipe.base, four_bit=False), gpt2, plain, plain)
+    batch = next(iter(of_rows.get_train_dataloader()))
+    for mask, labels in zip(batch["attention_mask"], batch["labels"], strict=True):
+        assert labels[mask == 1][-1] == gpt2.eos_token_id and (labels[mask == 0] == -100).all()
+    assert not batch["attention_mask"].all()  # there is padding
+    model, gpt2 = load_finetuned(finetune(recipe, tmp_path / "run", rows, samples=0).run.result)
+    stories = generate(model, gpt2, plain["prompt"], recipe.generate)
+    assert [(story.text, story.ended) for story in stories] == [(told, "eos") for told in plain["completion"]]
 
 
 def test_adapter_moves_and_base_does_not(tiny_recipe, rows, tiny_base, tmp_path):
