@@ -8,12 +8,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from storylib.errors import UserError
 from storylib.metrics.score import GROUPS, Score, jackknife_interval
 from storylib.metrics.words import Told, check_form, checked, form_label, lemma, stem
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 COUNT, WORDS = 5, 20
 ITERATIONS = 20
@@ -70,14 +74,14 @@ def find_topics(
     found, first = {}, None
     for name, scenario in told.items():
         counted = count_matrix(bags[name], vocabulary)  # (stories, vocabulary)
-        if counted.any(axis=1).sum() < count:
+        if np.count_nonzero(counted.getnnz(axis=1)) < count:
             raise UserError(f"{name}: fewer than {count} stories have a word in common with others; give more stories")
         distributions, shares = fit(counted, count, seed)
         order = np.argsort(-shares, kind="stable") if first is None else matched(first, distributions)
         distributions, shares = distributions[order], shares[order]
         sizes = f"topics:{count}|words:{words}|vocabulary:{len(vocabulary)}|iterations:{ITERATIONS}|seed:{seed}"
         signature = f"lda|scikit-learn-{version('scikit-learn')}|{sizes}|{form_label(form)}|npmi|{scenario.label}"
-        found[name] = described(distributions, shares, first, counted > 0, vocabulary, words, signature)
+        found[name] = described(distributions, shares, first, counted, vocabulary, words, signature)
         first = distributions if first is None else first
     return found
 
@@ -132,19 +136,20 @@ def shared_vocabulary(bags: Sequence[Mapping[str, int]], words: int) -> list[str
     return kept
 
 
-def count_matrix(bags: Sequence[Mapping[str, int]], vocabulary: Sequence[str]) -> np.ndarray:
-    """How often each story has each word: (stories, vocabulary)."""
-    return np.array([[bag.get(word, 0) for word in vocabulary] for bag in bags])
+def count_matrix(bags: Sequence[Counter[str]], vocabulary: Sequence[str]) -> "csr_matrix":
+    """How often each story has each word: (stories, vocabulary), sparse."""
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer(analyzer=Counter.elements, vocabulary=vocabulary).transform(bags)
 
 
-def fit(counted: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def fit(counted: "csr_matrix", count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """The topics' distributions over words (topics, vocabulary), and the share of each in all words (topics,)."""
-    from scipy.sparse import csr_matrix
     from sklearn.decomposition import LatentDirichletAllocation
 
     model = LatentDirichletAllocation(count, max_iter=ITERATIONS, learning_method="batch", random_state=seed)
-    per_story = model.fit_transform(csr_matrix(counted))  # (stories, topics)
-    lengths = counted.sum(axis=1)
+    per_story = model.fit_transform(counted)  # (stories, topics)
+    lengths = np.asarray(counted.sum(axis=1)).ravel()
     return model.components_ / model.components_.sum(axis=1, keepdims=True), lengths @ per_story / lengths.sum()
 
 
@@ -156,21 +161,26 @@ def matched(first: np.ndarray, distributions: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(cdist(first, distributions, "jensenshannon"))[1]
 
 
-def described(distributions, shares, first, present, vocabulary, words: int, signature: str) -> Topics:
-    """The topics in words. present: (stories, vocabulary), whether a word is in a story."""
+def described(distributions, shares, first, counted, vocabulary, words: int, signature: str) -> Topics:
+    """The topics in words. counted: (stories, vocabulary), how often a story has a word."""
     from scipy.spatial.distance import jensenshannon
 
     tops = np.argsort(-distributions, axis=1, kind="stable")[:, :words]  # (topics, words)
-    coherences = [npmi(present[:, top]) for top in tops]
+    present = counted[:, tops.ravel()].toarray().reshape(-1, *tops.shape) > 0  # (stories, topics, words)
+
+    def coherences(stories: Sequence[np.ndarray]) -> list[float]:
+        return [npmi(of_topic) for of_topic in np.swapaxes(stories, 0, 1)]
+
     # a bootstrap would take words apart that are seldom together, and so push the value out of its interval
-    low, high = jackknife_interval(lambda kept: np.mean([npmi(np.array(kept)[:, top]) for top in tops]), list(present))
-    coherence = Score(float(np.mean(coherences)), f"{signature}|jackknife:{GROUPS}", max(-1.0, low), min(1.0, high))
+    low, high = jackknife_interval(lambda kept: np.mean(coherences(kept)), list(present))
+    each = coherences(present)
+    coherence = Score(float(np.mean(each)), f"{signature}|jackknife:{GROUPS}", max(-1.0, low), min(1.0, high))
     found = [
         Topic(
             tuple(vocabulary[word] for word in top),
             tuple(distributions[place][top].tolist()),
             float(shares[place]),
-            coherences[place],
+            each[place],
             None if first is None else 1 - float(jensenshannon(first[place], distributions[place], 2)),
         )
         for place, top in enumerate(tops)
