@@ -34,6 +34,9 @@ def build(freeze: Path, folder: Path) -> Path:
         return python
     venv.create(folder, with_pip=True, clear=True)
     there = pins(freeze)
+    if "TORCH" in os.environ:  # such as torch==2.13.0, where the runtime's own has no build for the CPU
+        there["torch"] = os.environ["TORCH"]
+        there.pop("setuptools", None)  # each torch wants its own
     wanted = [requirement.name.lower().replace("_", "-") for requirement in hosted.requirements()]
     names = [name for name in (*wanted, *KERNEL) if name in there]
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as constraints:
