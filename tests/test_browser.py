@@ -214,7 +214,9 @@ def test_a_real_story_is_told_liked_kept_and_fits_a_phone(visit, folder, tmp_pat
     page.screenshot(path=tmp_path / "told.png")
     if picture := os.environ.get("PICKER_PICTURE"):
         page.mouse.move(0, 0)
-        page.locator(".storylib").screenshot(path=picture)
+        page.set_viewport_size({"width": 1000, "height": 1000})
+        form = page.locator(".storylib").bounding_box()
+        page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 1000, "height": form["height"] + 2 * form["y"]})
 
     button(page, "I like it").click()
     page.get_by_text("Thank you").wait_for()

@@ -105,7 +105,7 @@ class StoryCard(widgets.VBox):
     def __init__(self, *buttons: widgets.Button) -> None:
         self.title, self.told, self.facts = widgets.HTML(), styled("told", widget=widgets.HTML()), widgets.HTML()
         self.buttons = buttons
-        super().__init__([self.title, self.told, self.facts, row(*buttons)])
+        super().__init__([self.title, self.told, self.facts, *([row(*buttons)] if buttons else [])])
         self.add_class("storylib-card")
 
     def entitle(self, words: str, emojis: Sequence[str] = ()) -> None:
