@@ -252,14 +252,14 @@ def choice_bars(choices: Mapping[str, Mapping[str, float]], axes: Sequence[Axes]
     if not choices or not next(iter(choices.values())):
         raise UserError("there are no choices to draw; give a probability to at least one token")
     tokens = list(next(iter(choices.values())))
-    axes = panels(len(choices), axes, columns=4, height=0.9 + 0.2 * len(tokens))
+    axes = panels(len(choices), axes, columns=2, height=0.9 + 0.17 * len(tokens))
     for number, (panel, (way, found)) in enumerate(zip(axes, choices.items(), strict=True)):
         shares = [found.get(token, 0.0) for token in tokens]
         panel.barh(range(len(tokens)), shares, height=0.7, color=SKY)
         excluded = [place for place, share in enumerate(shares) if not share]
         panel.plot([0.02] * len(excluded), excluded, "x", color=VERMILION, markersize=4)
         panel.set_yticks(range(len(tokens)), tokens, fontsize=8)
-        panel.tick_params(axis="y", length=0, labelleft=number % 4 == 0)
+        panel.tick_params(axis="y", length=0, labelleft=number % 2 == 0)
         panel.set(xlim=(0, 1), ylim=(len(tokens) - 0.4, -0.6), xlabel="probability")
         panel.set_title(way, fontsize=9.5)
         panel.grid(axis="y", visible=False)
