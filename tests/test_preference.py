@@ -19,7 +19,7 @@ from storylib.feedback import FeedbackStore
 from storylib.files import DATA
 from storylib.generation import generate
 from storylib.metrics.score import clusters, mean_score
-from storylib.models import attach_lora, load_adapter, load_base, weights_hash
+from storylib.models import attach_lora, load_adapter, load_base, load_tokenizer, weights_hash
 from storylib.preference import (
     PreferenceSettings,
     adapter_weights,
@@ -214,6 +214,34 @@ def test_adapter_of_another_base(adapter, tiny_recipe, pairs, tmp_path):
     with pytest.raises(UserError, match="damaged or cut off"):
         finetune_from_feedback(tiny_recipe, adapter, pairs, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_adapter_of_another_tokenizer(adapter, tiny_recipe, tokenizer, pairs, tmp_path):
+    other = load_tokenizer(str(adapter))
+    other.add_tokens(["<moon>"])
+    other.save_pretrained(adapter)
+    with pytest.raises(UserError, match="trained with another tokenizer than that of .*tiny"):
+        finetune_from_feedback(tiny_recipe, adapter, pairs, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_fsdp_cannot_deal_out_is_refused(adapter, tiny_recipe, pairs, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="an adapter and its reference: launch configs/ddp_two_t4.yaml"):
+        finetune_from_feedback(tiny_recipe, adapter, pairs, tmp_path / "run")
+    with pytest.raises(UserError, match="a base in 4 bits: set four_bit=False"):
+        load_base(tiny_recipe.base)
+
+
+def test_pairs_have_the_tokens_of_finetune(adapter, tiny_recipe, tokenizer, tmp_path):
+    """A prompt whose full stop is one token with the quotation mark that the story begins with."""
+    told = {"prompt": "狐狸很倔。", "chosen": "“我不睡！”", "rejected": "它睡了。"}
+    trainer = trainer_of(adapter, tiny_recipe, tokenizer, Dataset.from_list([told] * 2), tmp_path / "run")
+    row = trainer.train_dataset[0]
+    assert row["prompt_ids"] == tokenizer(told["prompt"]).input_ids
+    for end in ("chosen", "rejected"):
+        ids = row[f"{end}_ids"]
+        assert ids.pop() == tokenizer.eos_token_id and tokenizer.decode(ids) == told[end]
 
 
 def test_settings_are_checked():

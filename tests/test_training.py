@@ -308,6 +308,12 @@ def test_recipe_that_does_not_fit_ends_before_anything_is_loaded(rows, tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+def test_folder_with_a_run_at_work_is_left_alone(tiny_recipe, rows, tmp_path):
+    with Run(tmp_path / "run").alone(), pytest.raises(UserError, match="another run is at work in .*run; let it end"):
+        finetune(tiny_recipe, tmp_path / "run", rows)
+    assert not (tmp_path / "run").exists()
+
+
 def test_one_of_two_gpus_trains_and_the_way_to_use_both_is_named(tiny_recipe, rows, tmp_path, monkeypatch):
     two = replace(machine(), gpus=2)
     monkeypatch.setattr(training, "machine", lambda: two)
