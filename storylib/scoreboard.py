@@ -18,7 +18,10 @@ from storylib.metrics.score import clusters, mean_tally, singles
 from storylib.metrics.stopping import ENDS
 
 Table = dict[str, dict[str, Score]]  # system -> measure -> score
-SHARES = ("stopped by itself", "repeated 4-grams", "distinct-2", "copied 8-grams", "empty stories")  # 0 to 1
+SHARES = (  # 0 to 1, shown in per cent
+    *("stopped by itself", "repeated 4-grams", "distinct-2", "copied 8-grams", "empty stories"),
+    *("positive endings", "familiar words", "unfit for children"),
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,12 @@ def in_english(told: Told) -> bool:
     return told.language == "en"
 
 
+def rubric_total(told: Told) -> Score:
+    known = {"concepts": told.concepts, "forms": vocabulary()["forms"]} if any(told.concepts) else {}
+    ended = told.ended if all(end in ENDS for end in told.ended) else None
+    return metrics.rubric(told.texts, **known, ended=ended, language=told.language).total
+
+
 OVERLAPS = {
     "BLEU corpus": partial(metrics.bleu, average="corpus"),
     "BLEU story": partial(metrics.bleu, average="story"),
@@ -88,6 +97,11 @@ MEASURES = {
         lambda told: metrics.copied_share(told.texts, told.training, n=8), -1, lambda told: bool(told.training)
     ),
     "empty stories": Measure(lambda told: metrics.empty_share(told.texts), -1),
+    "positive endings": Measure(lambda told: metrics.positive_share(told.texts), 0, in_english),
+    "reading grade": Measure(lambda told: metrics.reading_grade(told.texts), 0, in_english),
+    "familiar words": Measure(lambda told: metrics.familiar_words(told.texts), 0, in_english),
+    "unfit for children": Measure(lambda told: metrics.unsafe_share(told.texts, told.language), -1),
+    "rubric": Measure(rubric_total, 1),
 }
 OVERLAP = "BLEU, chrF and ROUGE measure overlap with the references, not quality."
 LIKELIHOODS = ("perplexity", "mean story perplexity", "bits per byte", "bits per character")  # lower is better

@@ -76,6 +76,16 @@ def test_what_cannot_be_taken_is_named_and_never_nought():
     assert board.table["it"]["empty stories"].value == 0.5
 
 
+def test_what_only_english_has_is_left_out_of_other_languages():
+    chinese = System([Story("x", 0, "从前有一只狐狸，它住在森林里。", "eos", 9)])
+    english = told("The man was drunk and shot the dog.", "A fox sat down.")
+    in_chinese = score_systems({"it": chinese}, [], language="zh").table["it"]
+    in_english = score_systems({"it": english}, ASKED).table["it"]
+    assert in_english.keys() - in_chinese.keys() >= {"positive endings", "reading grade", "familiar words"}
+    assert in_english["unfit for children"].value == 0.5 and in_chinese["unfit for children"].value == 0
+    assert 0 < in_english["rubric"].value < 1
+
+
 def test_no_overlap_where_the_prompt_leaves_all_open():
     open_cases = [Case("Write me a horror story\n", ("A ghost came.", "The house burnt."), label="horror")]
     board = score_systems({"it": told("A ghost came.", prompts=("Write me a horror story\n",))}, open_cases)
