@@ -79,9 +79,9 @@ def pieces(tokenizer: PreTrainedTokenizerBase, text: str) -> Pieces:
 
 def trained_on(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> Pieces:
     """A row as training sees it: the prompt is read, the story and its end are learnt."""
-    before = tokenizer(prompt).input_ids
-    whole = tokenizer(prompt + completion + tokenizer.eos_token).input_ids
-    start = next((place for place, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+    from storylib.window import story_rows
+
+    [(whole, start)] = story_rows(tokenizer, [prompt], [completion])
     return Pieces(
         (
             *split(tokenizer, whole[:start], "prompt"),
