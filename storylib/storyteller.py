@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 from storylib.config import GenerationSettings
 from storylib.emoji import three
 from storylib.files import DATA
-from storylib.gate import tell_safely
-from storylib.metrics.safety import unsafe
 from storylib.prompts import emoji_prompt, wish_prompt
 from storylib.runs import read_card
 
@@ -53,6 +51,7 @@ class Storyteller:
         """
         with self.alone:  # two pages may share a model, and generation puts it into another mode for a while
             model, tokenizer, card = self.loaded
+            from storylib.gate import tell_safely
             from storylib.generation import generate
 
             length = {"max_new_tokens": max_new_tokens} if max_new_tokens else {}
@@ -77,6 +76,8 @@ class UntilUnfit:
         self.on_text, self.told, self.fit = on_text, "", True
 
     def __call__(self, text: str) -> None:
+        from storylib.metrics.safety import unsafe
+
         self.told += text
         self.fit = self.fit and not unsafe(self.told)
         if self.fit:

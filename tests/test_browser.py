@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium found; on Debian: apt-get install chromium")
 PATIENCE = 30_000  # milliseconds for a click's answer on a busy machine
+START = 120_000  # a kernel is started for each page
 FIRST_STORY = 150_000  # torch and the model are loaded for it
 WIDE, PHONE = {"width": 1100, "height": 900}, {"width": 360, "height": 740}
 
@@ -106,7 +107,7 @@ def address(folder):
 @pytest.fixture(scope="module")
 def browser():
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=60_000)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=START)
         yield browser
         browser.close()
 
@@ -123,8 +124,8 @@ def visit(browser, address):
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        page.goto(f"{address}/{name}.ipynb", timeout=60_000)
-        button(page, "hedgehog").wait_for()
+        page.goto(f"{address}/{name}.ipynb", timeout=START, wait_until="commit")
+        button(page, "hedgehog").wait_for(timeout=START)
         return page
 
     yield visit
