@@ -66,7 +66,7 @@ def write(
 
     Drafts are taken from the iterator when there is room for them, `settings.batch_size` at a time.
     """
-    slots, choice, live = Slots(model, settings.batch_size), Choice(settings), []
+    slots, choice, live = Slots(model), Choice(settings), []
     few = max(1, settings.batch_size // 8)  # a pass over prompts takes about as long for few as for one
     while True:
         room = settings.batch_size - len(live)
@@ -104,22 +104,21 @@ def side_by_side(live: Sequence[Draft], device: torch.device) -> torch.Tensor:
 class Slots:
     """The keys and values of live drafts: row by row, each token at its own place."""
 
-    def __init__(self, model: PreTrainedModel, number: int) -> None:
-        self.number = number
+    def __init__(self, model: PreTrainedModel) -> None:
         self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
         kinds = DynamicCache(config=model.config).layers
         self.cache = Cache(layers=[SlotLayer(self) for _ in kinds])
         self.look_back = look_back(kinds[0])
-        self.capacity = 0  # places of a slot
-        self.places: torch.Tensor | None = (
-            None  # (B, T), where the tokens of this pass stand in the slots from `first` on
-        )
-        self.first = self.width = 0  # places that this pass reads in each slot; 0: no more than its own tokens
+        self.number = self.capacity = 0  # slots, and places in each
+        # Of the pass at hand: it writes to `places`, (B, T), of the slots from `first` on, and reads the first `width`
+        # places of them, or no more than its own tokens where that is 0.
+        self.places: torch.Tensor | None = None
+        self.first = self.width = 0
 
     def admit(self, new: Sequence[Draft], first: int) -> None:
         """Read the prompts of new drafts into the slots from `first` on, all but their last tokens."""
         reach = max((draft.begins + draft.room for draft in new), default=0)
-        self.capacity = max(self.capacity, -(-reach // BLOCK) * BLOCK)
+        self.number, self.capacity = max(self.number, first + len(new)), max(self.capacity, -(-reach // BLOCK) * BLOCK)
         longest = max((len(draft.ids) for draft in new), default=1)
         if longest > 1:
             # Padded behind: no token looks at what comes after it, and a place is written again before it counts.
@@ -170,9 +169,11 @@ class SlotLayer(CacheLayerMixin):
     def kept(self, old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor:
         first, last = self.slots.first, self.slots.first + len(new)
         if old is None:
+            # Zeros: what is masked counts nothing times what lies there, and nothing times NaN is NaN.
             old = new.new_zeros(self.slots.number, new.shape[1], self.slots.capacity, new.shape[3])
-        elif old.shape[2] < self.slots.capacity:
-            old = torch.nn.functional.pad(old, (0, 0, 0, self.slots.capacity - old.shape[2]))
+        rows, places = self.slots.number - old.shape[0], self.slots.capacity - old.shape[2]
+        if rows or places:
+            old = torch.nn.functional.pad(old, (0, 0, 0, places, 0, 0, 0, rows))
         old[torch.arange(first, last, device=new.device)[:, None], :, self.slots.places] = new.transpose(1, 2)
         return old
 
