@@ -280,18 +280,21 @@ def quantisation_levels(weights: Sequence[float], levels: Sequence[float], axes:
 def lora_shapes(rows: int, columns: int, rank: int, axes: Axes | None = None) -> Axes:
     """A weight matrix and the two thin ones of LoRA beside it, all to one scale; what is trained is orange."""
     panel = panels(1, axes and [axes], columns=1, height=2.6)[0]
-    gap = 0.14 * columns
+    gap = 0.3 * columns
     boxes = [("W", 0, rows, columns, SKY), ("B", columns + gap, rows, rank, ORANGE)]
     boxes.append(("A", columns + 2 * gap + rank, rank, columns, ORANGE))
     for name, left, height, width, color in boxes:
-        panel.add_patch(Rectangle((left, 0), width, height, facecolor=color, edgecolor=BLACK, linewidth=0.8))
-        numbers = f"{name}: {height:,} x {width:,}\n{height * width:,} numbers"
-        panel.text(left + width / 2, -0.06 * rows, numbers, ha="center", va="bottom", fontsize=8)
+        label = f"{name}: {height:,} x {width:,}, {height * width:,} numbers"
+        panel.add_patch(
+            Rectangle((left, 0), width, height, facecolor=color, edgecolor=BLACK, linewidth=0.8, label=label)
+        )
+        panel.text(left + width / 2, -0.03 * rows, name, ha="center", va="bottom", fontsize=10)
     for sign, place in (("+", columns + gap / 2), ("·", columns + 1.5 * gap + rank)):
         panel.text(place, rows / 2, sign, ha="center", va="center", fontsize=16)
-    panel.set(xlim=(-0.1 * columns, 2.1 * columns + 2 * gap + rank), ylim=(1.05 * rows, -0.4 * rows), aspect="equal")
+    panel.set(xlim=(-0.1 * columns, 2.1 * columns + 2 * gap + rank), ylim=(1.02 * rows, -0.15 * rows), aspect="equal")
     panel.set_title(f"blue is frozen, orange is trained: rank {rank}", fontsize=10)
     panel.set_axis_off()
+    panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
     return panel
 
 
