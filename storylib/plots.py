@@ -294,7 +294,7 @@ def lora_shapes(rows: int, columns: int, rank: int, axes: Axes | None = None) ->
     panel.set(xlim=(-0.1 * columns, 2.1 * columns + 2 * gap + rank), ylim=(1.02 * rows, -0.15 * rows), aspect="equal")
     panel.set_title(f"blue is frozen, orange is trained: rank {rank}", fontsize=10)
     panel.set_axis_off()
-    panel.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=8)
+    panel.legend(loc="center left", bbox_to_anchor=(0.93, 0.5), frameon=False, fontsize=7.5)
     return panel
 
 
