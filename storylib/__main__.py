@@ -15,7 +15,6 @@ from storylib import config
 from storylib.emoji import name, three
 from storylib.errors import UserError
 from storylib.files import DATA
-from storylib.prompts import emoji_prompt
 from storylib.runs import runs_folder
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -30,42 +29,49 @@ def start() -> None:
 
 @app.command()
 def tell(
-    emojis: Annotated[str, typer.Argument(help="Who, where, what about: 🦔🏰📚")],
+    wanted: Annotated[str, typer.Argument(help="Who, where, what about: 🦔🏰📚; or words, for another adapter.")],
     seed: Annotated[int, typer.Option(help="Another number, another story.")] = 0,
-    stream: Annotated[bool, typer.Option("--stream", help="Show words as they come; --unchecked alone.")] = False,
-    adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter.")] = SHIPPED_ADAPTER,
+    stream: Annotated[bool, typer.Option("--stream", help="Show sentences as they are written.")] = False,
+    adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter or model.")] = SHIPPED_ADAPTER,
     unchecked: Annotated[bool, typer.Option("--unchecked", help="Let through what is unfit for children.")] = False,
 ) -> None:
     """Tell a bedtime story for three emojis; the story alone goes to standard output.
 
-    A story with something in it that is unfit for children is told again, up to five times.
+    An adapter of another job takes a genre ("horror"), wishes ("character: a shy fox; tone: warm") or a story's first
+    sentence. A story with something in it that is unfit for children is told again, up to five times.
     """
-    chosen = three(emojis)
+    from storylib.runs import read_card
+    from storylib.storyteller import prompt_for, storyteller
+
+    if (adapter / "run.json").exists():  # torch takes seconds to load: what is wrong is said before
+        card = read_card(adapter / "run.json")
+        prompt_for(wanted, card)
+        if card["recipe"]["corpus"] == "emoji":
+            check_emojis(wanted, card["emojis"], unchecked)
+    shown: list[str] = []
+
+    def show(text: str) -> None:
+        shown.append(text)
+        print(text, end="", flush=True)
+
+    story = storyteller(adapter, safe=not unchecked)(wanted, seed=seed, on_text=show if stream else None)
+    if "".join(shown) == story.text:
+        print()
+        return
+    if shown:
+        say("\nwhat came next is unfit for children; another story instead:")
+    print(story.text)
+
+
+def check_emojis(wanted: str, known: Mapping[str, str], unchecked: bool) -> None:
+    """A warning for an emoji that no story had; UserError for one that asks for what is unfit for children."""
     from storylib import gate
 
-    if not unchecked:
-        for emoji in chosen:
+    for emoji in three(wanted):
+        if not unchecked:
             gate.check_prompt(name(emoji))
-    from storylib.generation import generate  # torch takes seconds to load: check the emojis first
-    from storylib.models import load_adapter
-    from storylib.runs import read_card
-
-    model, tokenizer = load_adapter(adapter)
-    card = read_card(adapter / "run.json")
-    for emoji in chosen:
-        if emoji not in card["emojis"]:
+        if emoji not in known:
             say(f"{emoji} was in none of the training stories; its name is used: {name(emoji)}")
-    prompt = emoji_prompt(chosen, card["emojis"], card["recipe"]["data"].get("names", True))
-    settings = config.recipe("emoji").generate
-    if unchecked:
-        show = (lambda text: print(text, end="", flush=True)) if stream else None
-        story = generate(model, tokenizer, [prompt], settings, seed, show)[0]
-        print("" if stream else story.text)
-        return
-    if stream:
-        say("a story is checked before it is shown, so it comes as a whole; to see it being written add --unchecked")
-    told = gate.tell_safely(partial(generate, model, tokenizer, settings=settings), [prompt], seed)[0]
-    print(told.checked().text)
 
 
 @app.command()
@@ -264,7 +270,9 @@ def shipped_adapter(recipe: config.Recipe) -> Path:
     job = recipe.name.split("/")[0]
     folder = DATA / "adapters" / (f"{job}-{recipe.data['language']}" if job == "language" else job)
     if not folder.exists():
-        raise UserError(f"no adapter for {recipe.name} ships: train one (storylib finetune), then name it with --adapter")
+        raise UserError(
+            f"no adapter for {recipe.name} ships: train one (storylib finetune), then name it with --adapter"
+        )
     return folder
 
 

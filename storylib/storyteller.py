@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from storylib.config import GenerationSettings
 from storylib.emoji import three
 from storylib.files import DATA
-from storylib.prompts import emoji_prompt, wish_prompt
+from storylib.prompts import emoji_prompt, prompt_of, wish_prompt
 from storylib.runs import read_card
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ SHIPPED_ADAPTER = DATA / "adapters" / "emoji"
 
 
 class Storyteller:
-    """A fine-tuned model that tells one story at a time; `prompt_for` makes its prompt of what is wanted and its card.
+    """A fine-tuned model that tells one story at a time, for what `prompt_for` takes of its corpus.
 
     safe: let no story through in which `storylib.gate` finds something unfit for children.
     Calling it raises UserError where the adapter or its base is missing (the next call looks again), and where no story
     came through the gate.
     """
 
-    def __init__(self, adapter: str | Path, prompt_for: Callable[[object, Mapping], str], safe: bool) -> None:
-        self.adapter, self.prompt_for, self.safe = Path(adapter), prompt_for, safe
+    def __init__(self, adapter: str | Path, safe: bool) -> None:
+        self.adapter, self.safe = Path(adapter), safe
         self.alone = Lock()
 
     def __call__(
         self,
-        wanted: Sequence[str] | Mapping[str, str],
+        wanted: str | Sequence[str] | Mapping[str, str],
         *,
         seed: int = 0,
         max_new_tokens: int | None = None,
@@ -56,10 +56,12 @@ class Storyteller:
 
             length = {"max_new_tokens": max_new_tokens} if max_new_tokens else {}
             settings = GenerationSettings(**card["recipe"]["generate"] | length)
-            prompt = self.prompt_for(wanted, card)
-            hand_on = UntilUnfit(on_text) if on_text and self.safe else on_text
+            prompt, language = prompt_for(wanted, card), card["recipe"]["data"].get("language", "en")
+            hand_on = UntilUnfit(on_text, language) if on_text and self.safe else on_text
             tell = partial(generate, model, tokenizer, settings=settings, on_text=hand_on)
-            return tell_safely(tell, [prompt], seed)[0].checked() if self.safe else tell([prompt], seeds=seed)[0]
+            if not self.safe:
+                return tell([prompt], seeds=seed)[0]
+            return tell_safely(tell, [prompt], seed, language)[0].checked()
 
     @cached_property
     def loaded(self) -> tuple:
@@ -72,30 +74,37 @@ class Storyteller:
 class UntilUnfit:
     """Hands sentences on until the first unfit one; what is told after that, in its place, is not streamed."""
 
-    def __init__(self, on_text: Callable[[str], None]) -> None:
-        self.on_text, self.told, self.fit = on_text, "", True
+    def __init__(self, on_text: Callable[[str], None], language: str = "en") -> None:
+        self.on_text, self.language, self.told, self.fit = on_text, language, "", True
 
     def __call__(self, text: str) -> None:
         from storylib.metrics.safety import unsafe
 
         self.told += text
-        self.fit = self.fit and not unsafe(self.told)
+        self.fit = self.fit and not unsafe(self.told, self.language)
         if self.fit:
             self.on_text(text)
 
 
 def storyteller(adapter: str | Path = SHIPPED_ADAPTER, safe: bool = True) -> Storyteller:
-    """Tells bedtime stories for three emojis: `storyteller()("🦔🏰📚", seed=3)`."""
-    return Storyteller(adapter, prompt_of_emojis, safe)
+    """Tells bedtime stories for three emojis: `storyteller()("🦔🏰📚", seed=3)`; another adapter what it was taught."""
+    return Storyteller(adapter, safe)
 
 
 def wish_teller(adapter: str | Path, safe: bool = False) -> Storyteller:
-    """Tells stories for wishes: `wish_teller("runs/personal-cpu/adapter")({"character": "a shy fox", "tone": "warm"})`.
+    """Tells stories for wishes: `wish_teller("data/adapters/personal")({"character": "a shy fox", "tone": "warm"})`.
 
     The wishes are those of `storylib.prompts.wish_prompt`. By default they are a grown-up's, and no gate is in the way.
     """
-    return Storyteller(adapter, lambda wishes, card: wish_prompt(**wishes), safe)
+    return Storyteller(adapter, safe)
 
 
-def prompt_of_emojis(emojis: str | Sequence[str], card: Mapping) -> str:
-    return emoji_prompt(three("".join(emojis)), card["emojis"], card["recipe"]["data"].get("names", True))
+def prompt_for(wanted: str | Sequence[str] | Mapping[str, str], card: Mapping) -> str:
+    """The prompt of what is wanted from the model of a run: three emojis, wishes by name, or a request in words.
+
+    Raises UserError for what the model was not taught to tell of.
+    """
+    recipe = card["recipe"]
+    if recipe["corpus"] == "emoji":
+        return emoji_prompt(three("".join(wanted)), card["emojis"], recipe["data"].get("names", True))
+    return wish_prompt(**wanted) if isinstance(wanted, Mapping) else prompt_of(recipe["corpus"], wanted)

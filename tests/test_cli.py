@@ -77,7 +77,7 @@ def test_a_story_that_stays_unfit_is_not_shown(run, monkeypatch):
 
     asked = []
 
-    def unfit(model, tokenizer, prompts, settings, seeds):
+    def unfit(model, tokenizer, prompts, settings, seeds, on_text):
         asked.extend(seeds)
         return [generation.Story(prompt, seed, "A gun.", "eos", 3) for prompt, seed in zip(prompts, seeds, strict=True)]
 
@@ -85,6 +85,28 @@ def test_a_story_that_stays_unfit_is_not_shown(run, monkeypatch):
     code, out, err = run("tell", "🦔🏰📚")
     assert code == 2 and out == "" and len(set(asked)) == 5
     assert err == "error: no story fit for children in 5 tries, but weapons: 'gun' (5 x); try another seed\n"
+
+
+def test_streaming_stops_at_what_is_unfit_and_another_story_is_told(run, monkeypatch):
+    from storylib import generation
+
+    def told(model, tokenizer, prompts, settings, seeds, on_text):
+        for sentence in (texts := left.pop(0)):
+            on_text(sentence)
+        return [generation.Story(prompts[0], seeds[0], "".join(texts), "eos", 3)]
+
+    left = [["A fox sat. ", "He drank whiskey. ", "He slept."], ["A fox slept."]]
+    monkeypatch.setattr(generation, "generate", told)
+    code, out, err = run("tell", "🦊🏰📚", "--stream")
+    assert code == 0 and out == "A fox sat. A fox slept.\n" and "another story instead" in err
+
+
+def test_an_adapter_of_another_job_takes_words(run):
+    adapter = DATA / "adapters" / "genre"
+    code, out, err = run("tell", "a horror story", "--adapter", adapter, "--unchecked")
+    assert code == 0 and len(out.split()) > 10
+    code, out, err = run("tell", "a western", "--adapter", adapter)
+    assert code == 2 and "ask for one of fairy tale or horror story" in err
 
 
 def test_missing_adapter_and_unknown_recipe(run, tmp_path):

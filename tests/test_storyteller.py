@@ -35,7 +35,7 @@ def test_an_adapter_that_is_missing_is_said_and_looked_for_again(tmp_path):
 def scripted(monkeypatch):
     """Makes `generate` tell given texts one after the other; what it was asked is noted."""
 
-    def script(teller, *texts):
+    def script(teller, *texts, corpus="emoji"):
         asked, left = [], list(texts)
 
         def generate(model, tokenizer, prompts, settings, seeds, on_text):
@@ -48,7 +48,8 @@ def scripted(monkeypatch):
             return [SimpleNamespace(prompt=prompts[0], seed=seed, text=text.replace("|", ""))]
 
         monkeypatch.setattr(generation, "generate", generate)
-        teller.loaded = (None, None, {"emojis": {}, "recipe": {"generate": {}, "data": {}}})
+        recipe = {"corpus": corpus, "generate": {}, "data": {}}
+        teller.loaded = (None, None, {"emojis": {}, "recipe": recipe})
         return asked
 
     return script
@@ -71,6 +72,6 @@ def test_what_never_becomes_fit_is_an_error(scripted):
 
 def test_wishes_are_a_grown_ups_unless_said_otherwise(scripted):
     teller = wish_teller("runs/none")
-    asked = scripted(teller, "He drank whiskey.")
+    asked = scripted(teller, "He drank whiskey.", corpus="personal")
     assert teller({"character": "a fox"}, seed=4, max_new_tokens=9).text == "He drank whiskey."
     assert asked == [("Character: a fox\nStory:\n", 4, 9)]
