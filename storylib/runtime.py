@@ -157,7 +157,12 @@ def dotted(capability: Capability) -> str:
 
 
 def gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"
+    """Bytes to be read by people.
+
+    >>> gib(15 * 2**30), gib(27.5 * 2**20)
+    ('15.0 GiB', '27.5 MiB')
+    """
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def quiet() -> None:

@@ -111,7 +111,7 @@ class MemoryEstimate:
         ]
         if self.paged:
             rows.insert(4, ("optimizer, paged to RAM when room is short (not in the total)", self.paged))
-        return [(name, gib(size) if size >= 2**30 else f"{size / 2**20:.1f} MiB") for name, size in rows]
+        return [(name, gib(size)) for name, size in rows]
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self.table)

@@ -4,13 +4,17 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
+from storylib import config
 from storylib.emoji import vocabulary
 from storylib.files import DATA
+from storylib.models import base_of
+from storylib.runs import flat, read_card
 
 ROOT = DATA.parent
 HEAVY = ("torch", "transformers", "datasets", "matplotlib", "pandas")
@@ -40,6 +44,16 @@ def test_base_model_is_small_and_whole():
     with safe_open(folder / "model.safetensors", "np") as weights:
         assert weights.keys()
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("folder", sorted((DATA / "adapters").iterdir()), ids=lambda folder: folder.name)
+def test_shipped_adapters_are_whole_and_made_by_the_recipes_of_today(folder):
+    card = read_card(folder / "run.json")
+    made_by, today = flat(card["recipe"]), flat(json.loads(json.dumps(asdict(config.recipe(card["recipe"]["name"])))))
+    assert {key: today.get(key) for key in made_by} == made_by
+    assert base_of(folder) == config.EMBEDDED_BASE  # its weights are those that were trained on
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\nlicense: cc0-1.0\n")
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= 6e6
 
 
 def test_each_emoji_is_one_token_and_no_script_is_unknown(tokenizer):
