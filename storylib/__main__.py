@@ -417,6 +417,19 @@ def generate_stories(
     say(f"stories: {out} ({total:,})")
 
 
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of an adapter.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for report.html and model_card.md; else the run's.")] = None,
+    scores: Annotated[Path | None, typer.Option(help="What `evaluate` wrote; else looked for in the run.")] = None,
+) -> None:
+    """Put a run on one page: curves, samples, scores, versions, hashes; and write the model's card from the same."""
+    from storylib import facts, run_report
+
+    found = facts.gather(run, scores)
+    print(*run_report.write_report(found, out or found.folder), sep="\n")
+
+
 def given(options: Mapping[str, object]) -> dict[str, object]:
     """The options that were given a value."""
     return {name: value for name, value in options.items() if value is not None}
