@@ -63,9 +63,9 @@ def finetune(
     """
     run, state = Run(Path(out)), processes()
     say = state.on_main_process(say)
+    dataset = dataset or data.load(recipe.corpus, **recipe.data)
     if not run.result:
         check_machine(recipe, say)
-    dataset = dataset or data.load(recipe.corpus, **recipe.data)
     tokenizer = load_tokenizer(recipe.base)
     with state.main_process_first():
         train, held_out = rows_of(dataset, tokenizer, recipe.train.window, say)

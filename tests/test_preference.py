@@ -110,7 +110,8 @@ def test_run_leaves_an_adapter_that_opens_anywhere(adapter, tiny_recipe, pairs, 
     trained = finetune_from_feedback(tiny_recipe, adapter, pairs, tmp_path / "run", settings=SETTINGS)
     assert weights_hash(str(adapter)) == before
     assert {path.name for path in trained.run.adapter.iterdir()} == {
-        "adapter_config.json", "adapter_model.safetensors", "run.json", "tokenizer.json", "tokenizer_config.json",
+        "adapter_config.json", "adapter_model.safetensors", "run.json",
+        "chat_template.jinja", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     anywhere = peft.AutoPeftModelForCausalLM.from_pretrained(trained.run.adapter)
     assert list(anywhere.peft_config) == ["default"]

@@ -35,6 +35,7 @@ def test_folder_of_something_else_is_left_alone(tiny_recipe, rows, tmp_path):
 
 def test_finished_run_is_not_done_again(tiny_recipe, rows, tmp_path, capsys):
     done = finetune(tiny_recipe, tmp_path, rows)
+    capsys.readouterr()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     again = finetune(tiny_recipe, tmp_path, rows)
     assert capsys.readouterr().out == (
