@@ -430,6 +430,39 @@ def report(
     print(*run_report.write_report(found, out or found.folder), sep="\n")
 
 
+@app.command()
+def merge(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or of its adapter.")],
+    out: Annotated[Path, typer.Option(help="The new folder, for a model that needs neither PEFT nor the base.")],
+    precision: Annotated[str, typer.Option(help="float16 or bfloat16.")] = "float16",
+    licence: Annotated[str, typer.Option(help="For the card, as the Hub calls it: apache-2.0.")] = "",
+) -> None:
+    """Merge an adapter into its whole base, never into 4-bit weights, and score the result again."""
+    from storylib import merging
+
+    merging.merge(run, out, precision, licence, say)
+    print(out)
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="A run, an adapter, a merged model, or a corpus.")],
+    name: Annotated[str, typer.Argument(help="What it is to be called: user/name.")],
+    upload: Annotated[bool, typer.Option("--upload", help="Do it; else it is only said what would be done.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="A new repository for everybody to see.")] = False,
+    licence: Annotated[str, typer.Option(help="For a card without one, as the Hub calls it: apache-2.0.")] = "",
+) -> None:
+    """Put a model or a corpus on the Hugging Face Hub; without --upload say what would go there and what is missing."""
+    from storylib import sharing
+
+    planned = sharing.plan(folder, name, licence)
+    print(planned)
+    if upload:
+        print(sharing.push(planned, not public, say))
+    else:
+        say("nothing was uploaded; add --upload" + (" once nothing is missing" if planned.missing else ""))
+
+
 def given(options: Mapping[str, object]) -> dict[str, object]:
     """The options that were given a value."""
     return {name: value for name, value in options.items() if value is not None}
