@@ -10,7 +10,7 @@ HOSTED ?= ../shared/hosted/colab-gpu.txt
 py     := $(VENV)/bin/python
 ready  := $(VENV)/.ready
 
-.PHONY: story test lint format notebooks reports demo address test-hosted setup clean
+.PHONY: story test lint format notebooks reports bench demo address test-hosted setup clean
 
 story: setup
 	$(py) -m storylib finetune emoji --out $(RUN) $(if $(EPOCHS),--epochs $(EPOCHS))
@@ -34,6 +34,10 @@ notebooks: setup
 # The lessons as pages that need nothing else, to hand out or to print.
 reports: setup
 	$(py) -m storylib.reports html --out reports $(NOTEBOOKS)
+
+# Ours beside what one would run instead, as a table. SIZE=gpu for a GPU, NAMES=generation for one of them.
+bench: setup
+	$(py) -m benchmarks $(NAMES) --size $(or $(SIZE),laptop)
 
 # The emoji picker as a page of its own.
 demo: setup

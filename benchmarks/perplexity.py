@@ -1,6 +1,4 @@
-"""Seconds of perplexity: ours beside the loop of `evaluate`, as ratios in one run.
-
-    python -m benchmarks.perplexity [--stories 1000] [--rounds 3] [--threads 1] [--file STORIES.jsonl] [--out FILE.json]
+"""Seconds of perplexity: ours beside the loop of `evaluate`.
 
 All score the same stories with the same model in memory, BOS in front:
 
@@ -8,106 +6,86 @@ All score the same stories with the same model in memory, BOS in front:
                 batch and a copy of them. Its metric is fetched from the network, so its loop is written out here
     by batch    the same, but for padding: each batch to the longest of its own stories
     storylib    `storylib.perplexity.perplexity`
+    limit       the forward passes of ours over tokens that lie ready, and nothing after them
 
 Only stories that fit the model's window are taken, since evaluate has no other way with longer ones than to cut them:
-TinyStories where they lie beside the project, else the shipped ones, every third of them joined to the next two. The
-loops take turns, so that a busy machine slows all of them; the ratio is taken within each round, and its median counts.
-One thread, since on a busy machine several wait for each other; processor time is given beside the time that passed.
+TinyStories where they lie beside the project, else the shipped ones, every third of them joined to the next two.
 """
 
-import json
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-import typer
 from torch.nn import CrossEntropyLoss
 
+from benchmarks.runner import LIMIT, OURS, Row, Size, row, take_turns
 from storylib.config import EMBEDDED_BASE
 from storylib.data.reading import read_rows
 from storylib.errors import UserError
-from storylib.files import DATA, write_text
+from storylib.files import DATA
 from storylib.models import load_base, load_tokenizer
-from storylib.perplexity import perplexity
+from storylib.perplexity import BATCH_TOKENS, batches, perplexity, tokenised
 
 TINYSTORIES = Path(__file__).resolve().parents[2] / "shared" / "corpora" / "tinystories_en"
 BATCH = 16  # stories; evaluate's default
 
 
-def main(
-    stories: Annotated[int, typer.Option(help="How many.")] = 1000,
-    rounds: Annotated[int, typer.Option(help="How often each loop runs.")] = 3,
-    threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
-    file: Annotated[Path | None, typer.Option(help="JSONL of other stories, in a column `text` or `story`.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the figures go, as JSON.")] = None,
-) -> None:
-    """Measure, print a table, and write the figures."""
-    torch.set_num_threads(threads)
+def rows(size: Size) -> list[Row]:
     tokenizer, model = load_tokenizer(EMBEDDED_BASE), load_base(EMBEDDED_BASE, four_bit=False).eval()
     tokenizer.padding_side = "right"  # on the left, evaluate would score each story's first token after padding
-    window = model.config.max_position_embeddings
-    texts = list(islice((text for text in read_texts(file) if len(tokenizer(text).input_ids) <= window), stories))
-    if len(texts) < stories:
-        raise UserError(f"{stories} stories of at most {window} tokens are needed, got {len(texts)}; ask for fewer")
-    loops = {
-        "evaluate": lambda: evaluate_loop(model, tokenizer, texts, padded_together=stories),
-        "by batch": lambda: evaluate_loop(model, tokenizer, texts, padded_together=BATCH),
-        "storylib": lambda: perplexity(model, tokenizer, texts).per_story,
-    }
-    evaluate_loop(model, tokenizer, texts[:BATCH], BATCH)  # warm
-    seconds, busy = measure(loops, rounds)
-    lengths = np.percentile([len(tokenizer(text).input_ids) for text in texts], [0, 25, 50, 75, 100])
-    facts = {"stories": stories, "tokens by quartile": lengths.astype(int).tolist(), "threads": threads}
-    ratios, ratios_busy = ratios_of(seconds), ratios_of(busy)
-    print(facts)
-    print(f"{'loop':10} {'seconds':>8} {'ratio':>6} {'processor seconds':>18} {'ratio':>6}")
-    for name in loops:
-        wall, cpu = statistics.median(seconds[name]), statistics.median(busy[name])
-        print(f"{name:10} {wall:8.1f} {ratios[name]:6.2f} {cpu:18.1f} {ratios_busy[name]:6.2f}")
-    if out:
-        facts |= {"seconds": seconds, "processor seconds": busy, "ratio": ratios, "processor ratio": ratios_busy}
-        write_text(out, json.dumps(facts, indent=1))
-
-
-def measure(loops: dict[str, Callable], rounds: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds and processor seconds of each loop in each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    busy: dict[str, list[float]] = {name: [] for name in loops}
+    window, count = model.config.max_position_embeddings, size.texts
+    texts = list(islice((text for text in read_texts() if len(tokenizer(text).input_ids) <= window), count))
+    if len(texts) < count:
+        raise UserError(f"{count} stories of at most {window} tokens are needed, got {len(texts)}; ask for fewer")
+    tokens = sum(len(ids) - start for ids, start in tokenised(tokenizer, texts))
     found: dict[str, Sequence[float]] = {}
-    for number in range(rounds):
-        for name, loop in loops.items():
-            start, worked = time.perf_counter(), time.process_time()
-            found[name] = loop()
-            seconds[name].append(time.perf_counter() - start)
-            busy[name].append(time.process_time() - worked)
-        took = ", ".join(f"{name} {times[-1]:.1f} s" for name, times in seconds.items())
-        print(f"round {number + 1}: {took}", flush=True)
-    np.testing.assert_allclose(found["storylib"], found["evaluate"], rtol=1e-4)  # whose sums are in fp32
-    return seconds, busy
+
+    def loop(name: str, score) -> float:
+        found[name] = score()
+        return tokens
+
+    systems = {
+        OURS: lambda: loop(OURS, lambda: perplexity(model, tokenizer, texts).per_story),
+        "evaluate": lambda: loop("evaluate", lambda: evaluate_loop(model, tokenizer, texts, padded_together=count)),
+        "by batch": lambda: loop("by batch", lambda: evaluate_loop(model, tokenizer, texts, padded_together=BATCH)),
+        LIMIT: lambda: loop(LIMIT, ready_passes(model, tokenizer, texts)),
+    }
+    evaluate_loop(model, tokenizer, texts[:BATCH], BATCH)  # warm-up
+    speeds = take_turns(systems, size.rounds)
+    np.testing.assert_allclose(found[OURS], found["evaluate"], rtol=1e-4)  # whose sums are in fp32
+    return [
+        row("perplexity vs evaluate", "tokens/s", speeds, "evaluate"),
+        row("perplexity vs evaluate, padded by batch", "tokens/s", speeds, "by batch"),
+    ]
 
 
-def ratios_of(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """How many times as long as ours each loop took, the median over rounds."""
-    ours = seconds["storylib"]
-    return {name: statistics.median(a / b for a, b in zip(took, ours, strict=True)) for name, took in seconds.items()}
+def ready_passes(model, tokenizer, texts: Sequence[str]):
+    scored = [ids for ids, _ in tokenised(tokenizer, texts)]
+    padded = []
+    for batch in batches([len(ids) for ids in scored], BATCH_TOKENS):
+        width = max(len(scored[index]) for index in batch)
+        padded.append(torch.tensor([scored[index] + [0] * (width - len(scored[index])) for index in batch])[:, :-1])
+
+    @torch.inference_mode()
+    def passes() -> None:
+        for ids in padded:  # (B, T)
+            model(input_ids=ids.to(model.device), use_cache=False)
+
+    return passes
 
 
-def read_texts(file: Path | None) -> Iterator[str]:
+def read_texts() -> Iterator[str]:
     """Stories, one after the other, in their order."""
-    if file is None and not TINYSTORIES.exists():
+    if not TINYSTORIES.exists():
         files = [DATA / "emoji_stories" / level / "train.jsonl" for level in ("rich", "easy")]
-        told = [row["story"] for row in chain.from_iterable(map(read_rows, files))]
+        told = [one["story"] for one in chain.from_iterable(map(read_rows, files))]
         for index, story in enumerate(told):
             yield " ".join(told[index : index + 3]) if index % 3 == 0 else story
         return
-    files = [TINYSTORIES / "valid.jsonl", TINYSTORIES / "train.jsonl"] if file is None else [file]
-    for row in chain.from_iterable(map(read_rows, files)):
-        yield row["text"] if "text" in row else row["story"]
+    for one in chain.from_iterable(map(read_rows, [TINYSTORIES / "valid.jsonl", TINYSTORIES / "train.jsonl"])):
+        yield one["text"]
 
 
 @torch.no_grad()
@@ -126,7 +104,3 @@ def evaluate_loop(model, tokenizer, texts: Sequence[str], padded_together: int) 
             scored = mask[..., 1:].contiguous()
             found += torch.exp((loss(shifted.transpose(1, 2), labels) * scored).sum(1) / scored.sum(1)).tolist()
     return found
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -1,6 +1,4 @@
-"""Useful tokens per second of fine-tuning: ours beside what one would run instead, as ratios in one run.
-
-    python benchmarks/training.py [--steps 30] [--rounds 3] [--out FILE.json]
+"""Useful tokens per second of fine-tuning: ours beside what one would run instead.
 
 All four teach the same base (NF4) the same stories with the same LoRA, batch size, optimizer and precision:
 
@@ -9,28 +7,24 @@ All four teach the same base (NF4) the same stories with the same LoRA, batch si
     bare loop     forward, backward, step over the very batches of ours, and nothing else: the limit
     storylib      what `python -m storylib finetune emoji` runs between its evaluations, its log of each step included
 
-Useful tokens are those that are not padding. The systems take turns, so that a busy machine slows all of them, and the
-ratio is taken within each round; its median counts.
+Useful tokens are those that are not padding; the clock starts after a few steps.
 """
 
-import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from benchmarks.runner import LIMIT, OURS, Row, Size, TimedItself, row, take_turns
 from storylib import config, data
 from storylib.callbacks import LogSteps
-from storylib.files import write_text
 from storylib.models import attach_lora, load_base, load_tokenizer, trainable_in_fp32
 from storylib.runs import Run
 from storylib.runtime import device
@@ -63,16 +57,17 @@ class Clock(TrainerCallback):
             control.should_training_stop, control.should_evaluate, control.should_save = True, False, False
 
 
-def run_trainer(trainer, steps: int) -> float:
+def run_trainer(trainer, steps: int) -> tuple[float, float]:
     trainable_in_fp32(trainer.model)  # TRL makes adapters of a 4-bit base bf16, ten times as slow on many a CPU
+    trainer.remove_callback(PrinterCallback)
     clock = Clock(trainer, steps)
     trainer.train()
-    return clock.tokens / clock.seconds
+    return clock.tokens, clock.seconds
 
 
 def new_model() -> torch.nn.Module:
     torch.manual_seed(RECIPE.train.seed)
-    return attach_lora(load_base(RECIPE.base), replace(RECIPE.lora, names=False))
+    return attach_lora(load_base(RECIPE.base), replace(RECIPE.lora, embeddings="none"))
 
 
 def alike(folder: str, steps: int, **settings) -> SFTConfig:
@@ -92,32 +87,32 @@ def alike(folder: str, steps: int, **settings) -> SFTConfig:
     )
 
 
-def recipe_2023(rows: Dataset, tokenizer, steps: int, folder: str) -> float:
-    texts = rows.map(lambda row: {"text": row["prompt"] + row["completion"]}, remove_columns=rows.column_names)
+def recipe_2023(taught: Dataset, tokenizer, steps: int, folder: str) -> tuple[float, float]:
+    texts = taught.map(lambda one: {"text": one["prompt"] + one["completion"]}, remove_columns=taught.column_names)
     args = alike(folder, steps, logging_steps=25, max_grad_norm=0.3, lr_scheduler_type="constant", packing=False)
     return run_trainer(SFTTrainer(new_model(), args, train_dataset=texts, processing_class=tokenizer), steps)
 
 
-def trl_defaults(rows: Dataset, tokenizer, steps: int, folder: str) -> float:
+def trl_defaults(taught: Dataset, tokenizer, steps: int, folder: str) -> tuple[float, float]:
     args = alike(folder, steps)
-    return run_trainer(SFTTrainer(new_model(), args, train_dataset=rows, processing_class=tokenizer), steps)
+    return run_trainer(SFTTrainer(new_model(), args, train_dataset=taught, processing_class=tokenizer), steps)
 
 
-def ours(rows: Dataset, tokenizer, steps: int, folder: str) -> float:
-    return run_trainer(our_trainer(rows, tokenizer, steps, folder), steps)
+def ours(taught: Dataset, tokenizer, steps: int, folder: str) -> tuple[float, float]:
+    return run_trainer(our_trainer(taught, tokenizer, steps, folder), steps)
 
 
-def our_trainer(rows: Dataset, tokenizer, steps: int, folder: str):
-    epochs = (steps + 1) * RECIPE.train.effective_batch / len(rows)
+def our_trainer(taught: Dataset, tokenizer, steps: int, folder: str):
+    epochs = (steps + 1) * RECIPE.train.effective_batch / len(taught)
     recipe = replace(RECIPE, train=replace(RECIPE.train, epochs=epochs, evaluations=1))
     run = Run(Path(folder))
-    trainer = story_trainer(recipe, run, new_model(), tokenizer, rows, rows.select(range(1)))
+    trainer = story_trainer(recipe, run, new_model(), tokenizer, taught, taught.select(range(1)))
     trainer.add_callback(LogSteps(run))
     return trainer
 
 
-def bare_loop(rows: Dataset, tokenizer, steps: int, folder: str) -> float:
-    trainer = our_trainer(rows, tokenizer, steps, folder)
+def bare_loop(taught: Dataset, tokenizer, steps: int, folder: str) -> tuple[float, float]:
+    trainer = our_trainer(taught, tokenizer, steps, folder)
     model = trainer.model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RECIPE.train.learning_rate)
     batches = iter(trainer.get_train_dataloader())
@@ -137,41 +132,28 @@ def bare_loop(rows: Dataset, tokenizer, steps: int, folder: str) -> float:
         optimizer.step()
         optimizer.zero_grad()
         tokens += int(batch["attention_mask"].sum()) if step >= WARM_UP else 0
-    return tokens / (time.perf_counter() - started)
+    return tokens, time.perf_counter() - started
 
 
-SYSTEMS: dict[str, Callable[[Dataset, object, int, str], float]] = {
+SYSTEMS: dict[str, Callable[[Dataset, object, int, str], tuple[float, float]]] = {
+    OURS: ours,
     "2023 recipe": recipe_2023,
     "TRL defaults": trl_defaults,
-    "bare loop": bare_loop,
-    "storylib": ours,
+    LIMIT: bare_loop,
 }
 
 
-def main(
-    steps: Annotated[
-        int, typer.Option(min=WARM_UP + 1, help="Steps of each system in a round, warm-up included.")
-    ] = 30,
-    rounds: Annotated[int, typer.Option(min=1)] = 3,
-    out: Annotated[Path, typer.Option()] = Path("runs/benchmark-training.json"),
-) -> None:
+def rows(size: Size) -> list[Row]:
     tokenizer = load_tokenizer(RECIPE.base)
-    rows = data.load(RECIPE.corpus, **RECIPE.data)["train"].select_columns(["prompt", "completion"])
-    speeds: dict[str, list[float]] = {system: [] for system in SYSTEMS}
-    for _ in range(rounds):
-        for system, run in SYSTEMS.items():
-            with tempfile.TemporaryDirectory() as folder:
-                speeds[system].append(run(rows, tokenizer, steps, folder))
-            print(f"{system}: {speeds[system][-1]:.0f} useful tokens/s", flush=True)
-    ratios = {
-        system: statistics.median(mine / other for mine, other in zip(speeds["storylib"], others, strict=True))
-        for system, others in speeds.items()
-    }
-    for system, ratio in ratios.items():
-        print(f"storylib / {system}: {ratio:.2f}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json.dumps({"tokens_per_second": speeds, "ratios": ratios, "steps": steps}, indent=2))
+    taught = data.load(RECIPE.corpus, **RECIPE.data)["train"].select_columns(["prompt", "completion"])
 
+    def in_folder(run) -> tuple[float, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            return run(taught, tokenizer, size.steps, folder)
 
-if __name__ == "__main__":
-    typer.run(main)
+    systems = {name: TimedItself(partial(in_folder, run)) for name, run in SYSTEMS.items()}
+    speeds = take_turns(systems, size.rounds)
+    return [
+        row("finetune vs 2023 recipe", "useful tokens/s", speeds, "2023 recipe"),
+        row("finetune vs TRL defaults", "useful tokens/s", speeds, "TRL defaults"),
+    ]
