@@ -100,7 +100,7 @@ def scores(found: scoreboard.Table) -> Iterator[str]:
     yield f'<p class="note">95 % intervals in brackets. {text(scoreboard.OVERLAP)}</p>'
     signatures = {row[measure].signature: measure for row in found.values() for measure in row}
     lines = "".join(f"<li>{text(measure)}: <code>{text(made)}</code></li>" for made, measure in signatures.items())
-    yield f"<details><summary>How each was computed</summary><ul>{lines}</ul></details>"
+    yield f'<h3>How each was computed</h3><ul class="note">{lines}</ul>'
 
 
 def recipe(facts: RunFacts) -> str:
