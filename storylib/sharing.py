@@ -77,7 +77,7 @@ def push(upload: Upload, private: bool = True, say: Callable[[str], None] = prin
         address = hub.create_repo(upload.name, repo_type=upload.kind, private=private, exist_ok=True)
         say(f"uploading {sum(upload.sizes().values()):,} bytes to {address} …")
         hub.create_commit(upload.name, parts, commit_message="Upload by storylib", repo_type=upload.kind)
-    except (HTTPError, OSError, ValueError) as error:
+    except (HTTPError, OSError) as error:
         raise UserError(f"not uploaded to {upload.name}: {refusal(error)}") from error
     return str(address)
 

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from huggingface_hub import ModelCard
 
+from storylib import __main__ as cli
 from storylib import cards, config
 from storylib.errors import UserError
 from storylib.facts import as_card, gather, recipe_of
@@ -200,4 +201,20 @@ def test_files_of_a_report(run, tmp_path):
         paths = write_report(gather(run), out)
         assert [path.name for path in paths] == ["report.html", "model_card.md"]
         assert ModelCard.load(out / "model_card.md").data.library_name == "peft"
-    assert gather(run / "adapter" if (run / "adapter").exists() else run).folder == run
+
+
+def test_adapter_of_a_run_stands_for_the_run(run):
+    (run / "adapter").mkdir()
+    (run / "adapter" / "adapter_config.json").write_text("{}")
+    for own, folder in ((True, run), (False, run / "adapter")):
+        (run / "adapter" / "run.json").write_text((run / "run.json").read_text() + ("" if own else " "))
+        facts = gather(run / "adapter")
+        assert facts.folder == folder and facts.result == run / "adapter" and bool(facts.log) == own
+
+
+def test_command_writes_both(run, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["storylib", "report", str(run)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    assert capsys.readouterr().out.split() == [str(run / "report.html"), str(run / "model_card.md")]
