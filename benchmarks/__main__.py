@@ -4,7 +4,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from benchmarks.runner import SIZES, draw, keep, table
@@ -27,6 +26,8 @@ def main(
     if unknown := set(names) - set(TABLES + OTHERS) or {size} - set(SIZES):
         raise UserError(f"no {unknown.pop()!r}; there are {', '.join(TABLES + OTHERS)}, in sizes {', '.join(SIZES)}")
     quiet()
+    import torch  # here, not above: processes that only prepare data do without, and quiet() comes before it
+
     torch.set_num_threads(SIZES[size].threads)
     for folder in (out, figures):
         folder.mkdir(parents=True, exist_ok=True)

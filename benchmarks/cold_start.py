@@ -15,7 +15,8 @@ from storylib.files import write_text
 PARTS = {  # in the order in which `python -m storylib tell` comes to them
     "import storylib": "import storylib, storylib.__main__",
     "import torch": "import torch",
-    "import transformers": "from transformers import AutoModelForCausalLM, AutoTokenizer, TextStreamer",
+    "import transformers": "import transformers.modeling_utils, transformers.generation",
+    "import bitsandbytes": "import bitsandbytes",  # peft does, wherever it is installed
     "import peft": "import peft",
     "import the rest of ours": "import storylib.generation, storylib.models, storylib.gate",
     "load base and adapter": ("from storylib.storyteller import storyteller\nteller = storyteller()\nteller.loaded"),
@@ -38,7 +39,6 @@ for name, code in json.loads(sys.argv[1]).items():
     if name == "import storylib":
         from storylib.runtime import quiet
         quiet()
-seconds["bitsandbytes is loaded"] = float("bitsandbytes" in sys.modules)
 print(json.dumps(seconds))
 """
 

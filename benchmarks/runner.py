@@ -14,11 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
-from matplotlib.figure import Figure
-
 from storylib.files import write_text
-from storylib.plots import BLUE, ORANGE
 from storylib.runtime import machine
 
 Speeds = dict[str, list[float]]  # system -> units per second in each round
@@ -42,7 +38,7 @@ class Size:
 
 
 SIZES = {
-    "laptop": Size(3, 2, 8, 100, 4, 200, 4000, (10, 100, 1000, 10_000), (50, 100, 200, 400)),
+    "laptop": Size(3, 2, 8, 100, 4, 100, 4000, (10, 100, 1000, 10_000), (50, 100, 200, 400)),
     "gpu": Size(5, 8, 60, 1000, 20, 5000, 100_000, (10, 100, 1000, 10_000), (100, 1000, 10_000)),
     "tiny": Size(1, 1, 6, 6, 1, 10, 200, (5, 10), (20, 40)),  # whether it runs at all
 }
@@ -112,6 +108,8 @@ def middle(numbers: Sequence[float]) -> float:
 
 def this_machine(size: str) -> dict:
     """What the figures depend on."""
+    import torch  # here, not above: processes of ours that only prepare data do without
+
     try:
         cpu = next(line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     except (OSError, StopIteration):
@@ -154,6 +152,10 @@ def table(rows: Sequence[Mapping]) -> str:
 
 def draw(rows: Sequence[Mapping], path: Path) -> None:
     """How many times as fast as the other ours is, and the limit, on a scale of ratios."""
+    from matplotlib.figure import Figure
+
+    from storylib.plots import BLUE, ORANGE
+
     figure = Figure(figsize=(7, 0.45 * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots()
     names = [one["name"].replace(" vs ", "\nvs ") for one in rows]
