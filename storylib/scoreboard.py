@@ -224,7 +224,7 @@ def read_board(folder: Path) -> tuple[Table, dict[str, list[str]]]:
             }
             for name, row in found["scores"].items()
         }
-        return table, found["prompts"]
+        return table, found.get("prompts", {})
     except FileNotFoundError as error:
         raise UserError(f"no scores.json in {folder}; make it with storylib evaluate") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

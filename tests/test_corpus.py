@@ -263,27 +263,6 @@ def test_a_folder_is_never_written_over(tmp_path):
     assert not list(kept.iterdir())
 
 
-def test_a_folder_goes_to_the_hub_with_its_card(tmp_path, monkeypatch):
-    import huggingface_hub
-
-    calls = []
-
-    class Hub:
-        def create_repo(self, name, **options):
-            calls.append((name, options))
-            return f"https://hub/datasets/{name}"
-
-        def upload_folder(self, **options):
-            calls.append(options)
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
-    assert "has no README.md" in message(corpus.push_to_hub, tmp_path, "ana/owls") and not calls
-    write_corpus(tmp_path / "owls", ROWS, CARD)
-    assert corpus.push_to_hub(tmp_path / "owls", "ana/owls") == "https://hub/datasets/ana/owls"
-    assert calls[0] == ("ana/owls", {"repo_type": "dataset", "private": False, "exist_ok": True})
-    assert calls[1] == {"folder_path": tmp_path / "owls", "repo_id": "ana/owls", "repo_type": "dataset"}
-
-
 # The four corpora together
 
 

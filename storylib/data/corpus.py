@@ -195,17 +195,3 @@ def read_hub(name: str) -> "datasets.DatasetDict":
         reason = str(error).partition("\n")[0]
         advice = "check the name and the connection, or give a local file"
         raise UserError(f"{name} is no local path, and not to be had from the Hub: {reason}; {advice}") from error
-
-
-def push_to_hub(folder: Path, name: str, private: bool = False) -> str:
-    """Put a folder written by `write_corpus` on the Hugging Face Hub as "user/name", its card as the page; the address.
-
-    (`push_to_hub` of a loaded `DatasetDict` takes the rows along, and leaves the card behind.)
-    """
-    from huggingface_hub import HfApi
-
-    if not (Path(folder) / "README.md").exists():
-        raise UserError(f"{folder} has no README.md; push a folder made with: python -m storylib prepare")
-    address = HfApi().create_repo(name, repo_type="dataset", private=private, exist_ok=True)
-    HfApi().upload_folder(folder_path=folder, repo_id=name, repo_type="dataset")
-    return str(address)
