@@ -30,8 +30,8 @@ from storylib.runtime import quiet
 from storylib.training import finetune
 
 NO_END = -1  # a token that no story has, so that all are as long as they may be
-SIDE_BY_SIDE = (1, 2, 4, 8, 16, 32, 64, 128)
-LENGTHS = (25, 50, 100, 200, 400)
+SIDE_BY_SIDE = (1, 4, 16, 64)
+LENGTHS = (50, 100, 200, 400)
 SHORT = 8  # tokens of a story where the prompts are what counts
 
 Curve = dict[int, float]  # size -> seconds
@@ -43,7 +43,7 @@ def measure(size: Size, out: Path, figures: Path) -> None:
     write_stories(model, tokenizer, 2, SHORT)  # warm-up
     curves = {
         "stories side by side": curve(SIDE_BY_SIDE, lambda n: write_stories(model, tokenizer, n, 30), size.rounds),
-        "tokens of 16 stories": curve(LENGTHS, lambda n: write_stories(model, tokenizer, 16, n), size.rounds),
+        "tokens of 8 stories": curve(LENGTHS, lambda n: write_stories(model, tokenizer, 8, n), size.rounds),
     }
     streamed = {count: in_own_process(stream_prompts, count, size.threads) for count in size.counts}
     curves["prompts streamed"] = {count: seconds for count, (seconds, _) in streamed.items()}
