@@ -138,6 +138,8 @@ def draw(curves: dict[str, Curve], path: Path) -> None:
         sizes, seconds = np.array(list(found)), np.array(list(found.values()))
         axes.loglog(sizes, seconds, "o-", color=BLUE)
         axes.loglog(sizes, seconds[0] * sizes / sizes[0], ":", color="grey", label="linear")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.set(title=f"exponent {exponent(found):.2f}", xlabel=name)
     figure.axes[0].set_ylabel("seconds")
     figure.axes[0].legend(frameon=False)
