@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors.torch import load_file
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import DPOConfig, DPOTrainer
@@ -76,6 +78,12 @@ class PairTrainer(SafeCheckpoints, DPOTrainer):
         lengths = [len(prompt) + max(len(one), len(other)) for prompt, one, other in zip(*columns, strict=True)]
         together = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         return LengthGrouped(lengths, together, self.args.seed)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PeftModel | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        # transformers before 5.23 reads the reference alone where it finds it, and the policy would begin anew
+        weights = load_file(Path(resume_from_checkpoint) / SAFETENSORS_WEIGHTS_NAME)
+        set_peft_model_state_dict(model or self.model, weights, adapter_name="default")
 
 
 class LogRewards(LogSteps):
