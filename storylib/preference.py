@@ -237,7 +237,7 @@ def pair_trainer(
     # the policy to bf16: both are given the adapter as it was, and learning begins at a margin of exactly 0.
     trainable_in_fp32(model)
     for name in ("default", "ref"):
-        set_peft_model_state_dict(model, weights, adapter_name=name)
+        set_peft_model_state_dict(model, dict(weights), adapter_name=name)  # PEFT 0.20 takes out what it has read
     return trainer
 
 
