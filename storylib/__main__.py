@@ -16,9 +16,9 @@ from storylib.emoji import name, three
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.runs import runs_folder
+from storylib.storyteller import SHIPPED_ADAPTER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-SHIPPED_ADAPTER = DATA / "adapters" / "emoji"
 RUNS = runs_folder()
 
 
@@ -213,10 +213,14 @@ def evaluate(
     from storylib import data, evaluation, plots, scoreboard
 
     models = evaluation.all_models([named(folder) for folder in adapter or ()])
-    systems = {}
+    told: dict[str, evaluation.System] = {}
+    taken = {"untuned base", *models} if models else set()
     for called, file in map(named, stories or ()):
-        systems |= evaluation.read_told(file, called or file.stem)
-    systems |= evaluation.models_told(recipe, models, seeds, say) if models else {}
+        found = evaluation.read_told(file, called or file.stem)
+        if twice := found.keys() & (taken | told.keys()):
+            raise UserError(f"two systems are called {min(twice)}; name them, such as --stories theirs={file}")
+        told |= found
+    systems = (evaluation.models_told(recipe, models, seeds, say) if models else {}) | told
     rows = data.load(recipe.corpus, **recipe.data)
     cases = evaluation.cases(rows["test"])
     board = scoreboard.score_systems(systems, cases, rows["train"]["completion"], recipe.data.get("language", "en"))
@@ -247,7 +251,7 @@ def compare(
     names = (str(run), str(other))
     found = scoreboard.versus(
         {name: table[system] for name, table in zip(names, tables, strict=True)},
-        {name: told[system] for name, told in zip(names, prompts, strict=True)},
+        {name: told[system] for name, told in zip(names, prompts, strict=True) if system in told},
         *names,
     )
     if not found:
@@ -474,7 +478,7 @@ def show_board(board) -> None:
 
     from storylib import scoreboard
 
-    grid = Table("", *board.table, title="value [95 % interval]; BLEU, chrF and ROUGE are overlap, not quality")
+    grid = Table("", *board.table, title=f"value [95 % interval]; {scoreboard.OVERLAP}")
     for measure in dict.fromkeys(measure for row in board.table.values() for measure in row):
         cells = (row.get(measure) for row in board.table.values())
         grid.add_row(measure, *(scoreboard.shown(measure, score) if score else "" for score in cells))
@@ -525,7 +529,11 @@ def show_contents(out: Path, systems, cases) -> None:
     """How stories of several genres feel, and their words and topics: counts on standard output, the rest in `out`."""
     from storylib import contents, plots
 
-    found = contents.find_contents(contents.scenarios_of(systems, cases))
+    prompts = {case.prompt for case in cases}
+    known = {who: system for who, system in systems.items() if prompts.issuperset(s.prompt for s in system.stories)}
+    for who in systems.keys() - known.keys():
+        say(f"{who} is left out of the contents: no genre is known of its prompts; give those of the test")
+    found = contents.find_contents(contents.scenarios_of(known, cases))
     contents.write_contents(out, found)
     plots.save(plots.sentiment_bars(found.sentiment.ending)[0].figure, out / "sentiment.png")
     plots.save(plots.word_bars(found.words)[0].figure, out / "words.png")

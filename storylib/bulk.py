@@ -1,15 +1,12 @@
 """Stories for a file of prompts, appended to another file as they end; after a kill it goes on where it was."""
 
-import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from storylib import runs
@@ -90,9 +87,7 @@ class Shelf:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.card = path.with_name(f"{path.stem}.run.json")
-        name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-        # In this machine's temporary folder: a folder in Drive could not be locked.
-        self.lock = FileLock(Path(tempfile.gettempdir()) / f"storylib-{name}.lock", mode=0o666)
+        self.lock = runs.lock_of(path)
 
     def open(self, card: Mapping) -> set[Key]:
         """The stories that are there already; UserError where they were told in another way than `card` says."""

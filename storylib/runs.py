@@ -53,13 +53,8 @@ class Run:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep other runs out of the folder until the block ends; UserError where one is at work in it.
-
-        The lock is in this machine's temporary folder: there it ends with its process, however that ends, and a folder
-        in Drive could not be locked.
-        """
-        name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"storylib-{name}.lock", mode=0o666)
+        """Keep other runs out of the folder until the block ends; UserError where one is at work in it."""
+        lock = lock_of(self.folder)
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
@@ -84,6 +79,16 @@ class Run:
             shutil.rmtree(part) if part.is_dir() else part.unlink()
         if not self.card.exists():
             write_text(self.card, json.dumps(card, indent=2, ensure_ascii=False))
+
+
+def lock_of(path: Path) -> FileLock:
+    """A lock on a file or folder among the processes of this machine.
+
+    It is in the machine's temporary folder: there it ends with its process, however that ends, and a folder in Drive
+    could not be locked.
+    """
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"storylib-{name}.lock", mode=0o666)
 
 
 def changes(before: Mapping, now: Mapping) -> str:

@@ -246,11 +246,7 @@ def as_markdown(table: Table, notes: Sequence[str] = ()) -> str:
         cells = (shown(measure, row[measure]) if measure in row else "" for row in table.values())
         lines.append(f"| {measure} | {' | '.join(cells)} |")
     signatures = {row[measure].signature: measure for row in table.values() for measure in row}
-    lines += [
-        "",
-        "95 % intervals in brackets. BLEU, chrF and ROUGE measure overlap with the references, not quality.",
-        "",
-    ]
+    lines += ["", f"95 % intervals in brackets. {OVERLAP}", ""]
     lines += [f"- {note}" for note in notes]
     lines += [f"- {measure}: `{signature}`" for signature, measure in signatures.items()]
     return "\n".join(lines) + "\n"
@@ -282,7 +278,7 @@ def versus(table: Table, prompts: Mapping[str, Sequence[str]], system: str, base
     for measure, score in table[system].items():
         other = table[baseline].get(measure)
         likelihood = measure.split(",")[0] in LIKELIHOODS
-        paired = likelihood or prompts.get(system) == prompts.get(baseline)
+        paired = likelihood or (system in prompts and prompts[system] == prompts.get(baseline))
         if other and paired and is_mean(score) and is_mean(other) and len(score.per_story) == len(other.per_story):
             units = singles(len(score.per_story)) if likelihood else clusters(prompts[system])
             label = score.signature.split("|")[0]

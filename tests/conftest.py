@@ -4,6 +4,7 @@ from storylib.runtime import quiet
 
 quiet()  # before the libraries it quietens
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from storylib import config
+from storylib import __main__, config
 from storylib.models import load_tokenizer
 from storylib.prompts import story_prompt
 
@@ -75,3 +76,17 @@ def tiny_recipe(tiny_base) -> config.Recipe:
 def said(capsys) -> list[str]:
     """The lines that runs have printed, but for those on the machine they are on."""
     return [line for line in capsys.readouterr().out.splitlines() if "; training takes " not in line]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command line in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["storylib", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            __main__.main()
+        out, err = capsys.readouterr()
+        return end.value.code or 0, out, err
+
+    return call

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from statistics import mean
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from storylib import __main__ as cli
 from storylib import plots
 from storylib.errors import UserError
 from storylib.feedback import FeedbackStore, preference_set
@@ -550,18 +548,6 @@ def test_better_system_wins_wherever_it_stands(tmp_path, pairs):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["storylib", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return call
-
-
-@pytest.fixture
 def told(tmp_path):
     """A file of stories, as an evaluation writes it."""
     file = tmp_path / "stories.jsonl"
@@ -574,25 +560,25 @@ def told(tmp_path):
     return file
 
 
-def test_from_stories_to_a_table(run, tmp_path, told):
-    code, out, err = run("sheet", told, "--out", tmp_path / "sheet.csv")
+def test_from_stories_to_a_table(command, tmp_path, told):
+    code, out, err = command("sheet", told, "--out", tmp_path / "sheet.csv")
     assert code == 0 and err == "" and "8 rows" in out and "coherence: How much does the story make sense?" in out
     files = [fill(tmp_path, tmp_path / "sheet.csv", score, rater) for score, rater in (("4", "Ana"), ("5", "Ben"))]
     key, store = tmp_path / "sheet.key.json", tmp_path / "feedback.sqlite"
-    code, out, err = run("ratings", *files, "--key", key, "--store", store)
+    code, out, err = command("ratings", *files, "--key", key, "--store", store)
     assert code == 0 and "secret-a" in out and "4.50 [4.50, 4.50]" in out and "fit for the age" in out
     assert "missing, Ana" in out and "mean rating|raters:2|answers:8" in out and "kept in" in err
     assert FeedbackStore(store).counts()["ratings"] == 2 * 8 * 7
-    code, out, err = run("ratings", store)
+    code, out, err = command("ratings", store)
     assert code == 0 and "4.50 [4.50, 4.50]" in out and "missing" not in out
-    code, out, err = run("ratings", files[0])
+    code, out, err = command("ratings", files[0])
     assert code == 2 and out == "" and "needs its key" in err and err.count("\n") == 1
 
 
-def test_from_pairs_to_a_win_rate(run, tmp_path, told):
-    code, out, err = run("sheet", told, "--out", tmp_path / "sheet.csv", "--pairs")
+def test_from_pairs_to_a_win_rate(command, tmp_path, told):
+    code, out, err = command("sheet", told, "--out", tmp_path / "sheet.csv", "--pairs")
     assert code == 0 and "Write left, tie or right under better" in out and "4 rows" in out
     file = fill(tmp_path, tmp_path / "sheet.csv", "left")
-    code, out, err = run("ratings", file, "--key", tmp_path / "sheet.key.json")
+    code, out, err = command("ratings", file, "--key", tmp_path / "sheet.key.json")
     assert code == 0 and "secret-a wins over secret-b" in out and "one rater" in out
     assert "the left is preferred" in out and "1.00 [1.00, 1.00]" in out
