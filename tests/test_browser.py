@@ -150,8 +150,8 @@ def story_after(page, press: Callable[[], None], timeout: int = PATIENCE) -> str
     before = page.locator(".storylib-told").text_content()
     press()
     page.wait_for_function(
-        """before => document.querySelector('.storylib-told').textContent !== before
-            && document.querySelector('.storylib-notice').textContent === 'Your story is ready.'""",
+        """before => document.querySelector('.storylib-notice').textContent === 'Your story is ready.'
+            && ![before, ''].includes(document.querySelector('.storylib-told').textContent)""",
         arg=before,
         timeout=timeout,
     )

@@ -303,6 +303,22 @@ def test_a_story_shows_as_it_is_written_and_nothing_waits_for_it():
     assert len(tell.asked) == 2
 
 
+def test_a_card_says_ready_over_nothing_but_a_finished_story():
+    form = emoji_picker(Teller())
+    choose(form)
+    told(form)
+    seen = []
+    form.controls.card.told.observe(lambda change: seen.append((change.new, notice(form))), "value")
+    told(form)
+    assert [text for text, _ in seen] == [
+        "",
+        "<p>A fox sat.</p>",
+        "<p>A fox sat. and more</p>",
+        "<p>A fox sat. It slept.</p>",
+    ]
+    assert all(said == "The story is being written …" for _, said in seen)
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -401,6 +417,11 @@ def test_two_stories_for_the_wishes_that_are_filled_in(store):
     wishes = {"character": "a shy fox", "tone": "warm"}
     assert tell.asked == [(wishes, 0, 80), (wishes, 1, 80)] and form.controls.seed.value == 2
     assert [card.told.value for card in form.controls.cards] == ["<p>A fox sat. It slept.</p>"] * 2
+    said = []
+    form.controls.cards[0].told.observe(lambda _: said.append(notice(form)), "value")
+    form.controls.tell.click()
+    assert form.job.wait(PATIENCE)
+    assert set(said) == {"The first story is being written …"}
 
 
 def test_the_better_of_two_is_kept(store):

@@ -222,12 +222,12 @@ class EmojiPicker(Form):
         ours = self.controls
         first, self.first, self.told, self.shown, sentences = self.first, False, None, None, []
         self.refresh()
+        ours.notice.say("The story is being written …" + " The first one takes longest." * first)
         ours.tell.disabled = True
         ours.card.enable(False)
         ours.card.entitle(", ".join(map(name, emojis)), emojis)
         ours.card.tell("")
         show(ours.card, True)
-        ours.notice.say("The story is being written …" + " The first one takes longest." * first)
 
         def on_text(text: str) -> None:
             sentences.append(text)

@@ -110,11 +110,11 @@ class WishesForm(Form):
         """The job: one story after the other, with two seeds that follow each other."""
         ours = self.controls
         self.told, ours.tell.disabled = [], True
-        for card in ours.cards:
-            card.enable(False)
-            card.tell("")
         for place, (name, card) in enumerate(zip(NAMES, ours.cards, strict=True)):
             ours.notice.say(f"The {name.lower()} story is being written …")
+            for coming in ours.cards[place:]:
+                coming.enable(False)
+                coming.tell("")
             sentences: list[str] = []
 
             def on_text(text: str, card=card, sentences=sentences) -> None:
