@@ -11,12 +11,13 @@ from typing import Annotated
 
 import typer
 
-from storylib import config
+from storylib import config, terminal
 from storylib.emoji import name, three
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.runs import runs_folder
 from storylib.storyteller import SHIPPED_ADAPTER
+from storylib.terminal import say
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 RUNS = runs_folder()
@@ -119,7 +120,7 @@ def finetune(
     plots.save(curves[0].figure, out / "training.png")
     say(f"{trained.run.result.name}: {trained.run.result}\nlog:     {trained.run.log}\nplot:    {out / 'training.png'}")
     if chosen.corpus == "languages":
-        show_languages(chosen, trained.run.result)
+        compare_languages(chosen, trained.run.result)
 
 
 def changed(recipe: config.Recipe, epochs: float | None, data: str | None) -> config.Recipe:
@@ -187,7 +188,7 @@ def recipes() -> None:
         }
         for recipe in config.RECIPES.values()
     ]
-    show_tables({"Recipes": rows})
+    terminal.show_tables({"Recipes": rows})
 
 
 @app.command()
@@ -227,11 +228,14 @@ def evaluate(
     facts = {"job": recipe.name, "models": {model: str(path) for model, path in models.items()}}
     scoreboard.write_board(out, board, facts)
     plots.save(plots.score_bars(scoreboard.shortlist(board.table))[0].figure, out / "scores.png")
-    show_board(board)
+    terminal.show_board(board)
     files = {"scores": "scores.json", "table": "scores.md", "stories": "stories.jsonl", "plot": "scores.png"}
     if any(case.label for case in cases):
-        show_contents(out, {"training data": evaluation.as_system(rows["train"])} | systems, cases)
-        files |= {"contents": "contents.md"}
+        try:
+            find_contents(out, {"training data": evaluation.as_system(rows["train"])} | systems, cases)
+            files |= {"contents": "contents.md"}
+        except UserError as error:  # the scores are there all the same
+            say(error)
     print("\n" + "\n".join(f"{what + ':':<9} {out / file}" for what, file in files.items()))
 
 
@@ -260,7 +264,7 @@ def compare(
         {"measure": measure, "difference": str(gap), "verdict": scoreboard.verdict(measure, gap)}
         for measure, gap in found.items()
     ]
-    show_tables({f"{run} against {other}": rows})
+    terminal.show_tables({f"{run} against {other}": rows})
 
 
 def named(value: str) -> tuple[str, Path]:
@@ -322,7 +326,7 @@ def describe(
     from transformers import PreTrainedTokenizerFast  # not before the source is known to be good
 
     found = describe(rows, PreTrainedTokenizerFast.from_pretrained(DATA.parent / config.EMBEDDED_BASE))
-    show_tables(found.tables())
+    terminal.show_tables(found.tables())
     if plot is not None:
         from storylib import plots
 
@@ -383,7 +387,7 @@ def ratings(
     from storylib.feedback import FeedbackStore
 
     found = ratings.read_answers(answers, None if key is None else ratings.read_key(key))
-    show_ratings(found)
+    terminal.show_ratings(found)
     if store is not None:
         ties = ratings.keep(found, FeedbackStore(store))
         say(f"kept in {store}" + (f", but for {ties} ties, which it has no place for" if ties else ""))
@@ -395,19 +399,20 @@ def generate_stories(
     out: Annotated[Path, typer.Option(help="JSONL that stories are appended to; told ones are not told again.")],
     adapter: Annotated[Path, typer.Option(help="A fine-tuned adapter or model.")] = SHIPPED_ADAPTER,
     seeds: Annotated[int, typer.Option(min=1, help="Stories per prompt, by seeds 0, 1, …")] = 1,
-    job: Annotated[str, typer.Option(help="The recipe, or its job, whose settings choose the words.")] = "emoji",
+    job: Annotated[str | None, typer.Option(help="Whose settings choose the words; else the adapter's recipe.")] = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="Let vLLM write, on a GPU.")] = False,
 ) -> None:
     """Tell a story for each row of a file; under `accelerate launch` the rows are shared out.
 
     The same command goes on after a kill: no story is told twice, and none is lost.
     """
-    settings = config.recipe(job).generate
-    from storylib import bulk, models
     from storylib.runs import read_card, text_hash
 
     card = adapter / "run.json"
-    taught = read_card(card) if card.exists() else {"emojis": {}, "recipe": {"data": {}}}
+    taught = read_card(card) if card.exists() else {"emojis": {}, "recipe": {"name": "emoji/cpu", "data": {}}}
+    settings = config.recipe(job or taught["recipe"]["name"]).generate
+    from storylib import bulk, models
+
     asked = bulk.Prompts(prompts, seeds, taught["emojis"], taught["recipe"]["data"].get("names", True))
     hashes = {"prompts": text_hash(ask.prompt for ask in asked if not ask.seed)}
     if vllm:
@@ -472,60 +477,7 @@ def given(options: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def show_board(board) -> None:
-    """The score table on standard output, some stories, and how sure it is that fine-tuning changed anything."""
-    from rich.table import Table
-
-    from storylib import scoreboard
-
-    grid = Table("", *board.table, title=f"value [95 % interval]; {scoreboard.OVERLAP}")
-    for measure in dict.fromkeys(measure for row in board.table.values() for measure in row):
-        cells = (row.get(measure) for row in board.table.values())
-        grid.add_row(measure, *(scoreboard.shown(measure, score) if score else "" for score in cells))
-    screen = console()
-    screen.print(grid)
-    for note in board.notes:
-        screen.print(note, style="dim", soft_wrap=True)
-    for system, words in scoreboard.verdicts(board).items():
-        for word in dict.fromkeys(words.values()):
-            screen.print(f"{system}: {word} in {', '.join(m for m in words if words[m] == word)}", soft_wrap=True)
-    told = {story.prompt: story.text for story in reversed(list(board.systems.values())[-1].stories)}
-    for prompt, text in list(reversed(told.items()))[:3]:
-        print(f"\n{prompt.strip()}\n{text}")
-
-
-def show_ratings(answers) -> None:
-    """What people said, how far they agree, and what does not count, on standard output."""
-    from storylib.metrics.ratings import summarise
-
-    found = summarise(answers.ratings, answers.choices)
-    scores: dict[str, object] = {}
-    tables: dict[str, list[dict]] = {}
-    if found.means:
-        columns = found.means | {"agreement (alpha)": found.agreement}
-        scores |= {f"{column}, {name}": score for column, row in columns.items() for name, score in row.items()}
-        tables["Mean rating, 1 to 5 [95 % interval]"] = [
-            {"criterion": name} | {column: str(row.get(name, "")) for column, row in columns.items()}
-            for name in found.agreement
-        ]
-    if found.wins:
-        pairs = {f"{system} wins over {other}": rate for (system, other), rate in found.wins.items()}
-        pairs |= {"the left is preferred": found.left or "only ties", "agreement (alpha)": found.agreement["better"]}
-        scores |= pairs
-        tables["Pairs, share [95 % interval]"] = [{"": name, "figure": str(score)} for name, score in pairs.items()]
-    unclear = [{"case": f"missing, {rater}", "cells": count, "where": ""} for rater, count in answers.missing.items()]
-    unclear += [
-        {"case": case, "cells": len(places), "where": "; ".join(places[:3]) + (" …" if len(places) > 3 else "")}
-        for case, places in answers.cases.items()
-    ]
-    show_tables(tables | ({"Missing, or set aside": unclear} if unclear else {}))
-    for label, score in scores.items():
-        score = getattr(score, "score", score)  # an agreement's
-        if hasattr(score, "signature"):
-            console().print(f"{label}: {score.signature}", style="dim", soft_wrap=True)
-
-
-def show_contents(out: Path, systems, cases) -> None:
+def find_contents(out: Path, systems, cases) -> None:
     """How stories of several genres feel, and their words and topics: counts on standard output, the rest in `out`."""
     from storylib import contents, plots
 
@@ -535,54 +487,20 @@ def show_contents(out: Path, systems, cases) -> None:
         say(f"{who} is left out of the contents: no genre is known of its prompts; give those of the test")
     found = contents.find_contents(contents.scenarios_of(known, cases))
     contents.write_contents(out, found)
+    for note in found.notes:
+        say(note)
     plots.save(plots.sentiment_bars(found.sentiment.ending)[0].figure, out / "sentiment.png")
     plots.save(plots.word_bars(found.words)[0].figure, out / "words.png")
     for number, topics in enumerate(found.topics.values()):
         plots.save(plots.topic_bars(topics)[0].figure, out / f"topics-{number}.png")
-    rows = [
-        {"system": system, "genre": genre, "positive": f.positive, "negative": f.negative, "neutral": f.neutral}
-        for system, genres in found.sentiment.ending.items()
-        for genre, f in genres.items()
-    ]
-    show_tables({"How stories end": rows})
+    terminal.show_feelings(found.sentiment.ending)
 
 
-def show_languages(recipe: config.Recipe, result: Path) -> None:
+def compare_languages(recipe: config.Recipe, result: Path) -> None:
     """What a run on one language did to all of them, on standard output."""
     from storylib.evaluation import languages_read
 
-    before, after = languages_read(recipe, {"fine-tuned": result}).values()
-    rows = [
-        {"language": code, "before": f"{before[code].bits_per_byte:.2f}", "after": f"{after[code].bits_per_byte:.2f}"}
-        for code in before
-    ]
-    show_tables({"Bits per byte of the same stories in each language": rows})
-
-
-def show_tables(tables: Mapping[str, list[dict]]) -> None:
-    """Tables of plain rows on standard output, numbers to the right."""
-    from rich.table import Table
-
-    screen = console()
-    for title, rows in tables.items():
-        grid = Table(title=title, title_justify="left")
-        for place, (heading, cell) in enumerate(rows[0].items()):
-            side = "right" if type(cell) is int else "left"
-            grid.add_column(heading, justify=side, overflow="fold", no_wrap=place == 0)
-        for row in rows:
-            grid.add_row(*(f"{cell:,}" if type(cell) is int else str(cell) for cell in row.values()))
-        screen.print(grid)
-
-
-def console():
-    """A console that prints stories' own brackets and colons as they are."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 110, markup=False, emoji=False, highlight=False)
-
-
-def say(text: object) -> None:
-    print(text, file=sys.stderr, flush=True)
+    terminal.show_languages(*languages_read(recipe, {"fine-tuned": result}).values())
 
 
 def main() -> None:

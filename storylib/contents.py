@@ -10,7 +10,7 @@ from storylib.evaluation import Case, System
 from storylib.files import write_text
 from storylib.metrics.sentiment import FEELINGS, VIEWS, Sentiment, sentiment_by_genre
 from storylib.metrics.topics import Topics, find_topics
-from storylib.metrics.words import TopWords, top_words
+from storylib.metrics.words import ENGLISH, TopWords, kinds, top_words
 
 Scenarios = dict[str, dict[str, list[str]]]  # scenario -> genre -> stories
 
@@ -38,14 +38,31 @@ def scenarios_of(systems: Mapping[str, System], cases: Sequence[Case]) -> Scenar
 
 
 def find_contents(scenarios: Scenarios) -> Contents:
-    """Sentiment, words and topics of each scenario. Raises UserError as the metrics do, but for topics: a note."""
+    """Sentiment, words and topics of each scenario, and notes of what has none of them.
+
+    A scenario of other stories than English ones is left out. Raises UserError where none is left.
+    """
+    left_out = {name: why for name, genres in scenarios.items() if (why := unreadable(name, genres))}
+    notes = [f"{name} has no contents: {why}" for name, why in left_out.items()]
+    if len(left_out) == len(scenarios):
+        raise UserError("; ".join(notes) or "no scenarios: give at least one")
+    scenarios = {name: genres for name, genres in scenarios.items() if name not in left_out}
     together = {name: [text for told in genres.values() for text in told] for name, genres in scenarios.items()}
-    notes, topics = [], {}
+    topics = {}
     try:
         topics = find_topics(together)
     except UserError as error:
         notes.append(f"no topics: {error}")
     return Contents(sentiment_by_genre(scenarios), top_words(together), topics, notes)
+
+
+def unreadable(name: str, genres: Mapping[str, Sequence[str]]) -> str:
+    """Why feelings and words cannot be found in a scenario's stories, "" if they can."""
+    try:
+        found = [kind for genre, told in genres.items() for kind in kinds(told, f"{genre} stories of {name}")]
+    except UserError as error:
+        return str(error)
+    return "" if ENGLISH in found else "its stories have no words"
 
 
 def write_contents(folder: Path, found: Contents) -> None:

@@ -25,7 +25,7 @@ from storylib.metrics import Feelings, Score, Topics, TopWords
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000 #E69F00 #56B4E9 #009E73 #F0E442 #0072B2 #D55E00 #CC79A7".split()
 )
-BARS = (SKY, GREEN, PURPLE, YELLOW, ORANGE)  # none that a line has
+BARS = (SKY, GREEN, PURPLE, YELLOW, ORANGE, "#999999")  # none that a line has
 LINES = {"floor": VERMILION, "ceiling": BLUE}  # ends of a scale, drawn across the bars
 FEELINGS = {"positive": BLUE, "negative": VERMILION, "neutral": "#BBBBBB"}
 OUTLINES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, YELLOW, BLACK)
@@ -65,14 +65,16 @@ def training_curve(logs: Log | Mapping[str, Log], axes: Sequence[Axes] | None = 
                 draw_smoothed(panel, *series(log, key), color, name)
             held_out = series(log, "eval_loss")
             if key == "loss" and len(held_out[0]):
-                alone = len(runs) == 1
-                style = {"color": VERMILION if alone else color, "label": "held out" if alone else f"{name}, held out"}
-                panel.plot(*held_out, "o", markeredgecolor="white", zorder=3, **style)
+                dots = VERMILION if len(runs) == 1 else color
+                panel.plot(*held_out, "o", markeredgecolor="white", zorder=3, color=dots)
         if len(runs) == 1:
             mark_epochs(panel, *runs.values())
         panel.set(title=title, xlabel="step", ylabel=unit)
         if key != "loss":
             panel.set_ylim(0, None)
+    if any(series(log, "eval_loss")[0].size for log in runs.values()):
+        dots = VERMILION if len(runs) == 1 else BLACK
+        axes[0].plot([], [], "o", color=dots, markeredgecolor="white", label="held out")
     axes[0].legend(frameon=False, fontsize=8)
     return axes
 
@@ -391,7 +393,7 @@ def draw_bars(panel: Axes, systems: Sequence[str], scores: Mapping[str, Score]) 
         if score.low is not None and score.high is not None:
             panel.plot([score.low, score.high], [place, place], color=BLACK, linewidth=1.2, marker="|", markersize=7)
             end = max(end, score.high)
-        label = panel.annotate(f"{score.value:.2f}", (end, place), (6, 0), textcoords="offset points", va="center")
+        label = panel.annotate(digits(score.value), (end, place), (6, 0), textcoords="offset points", va="center")
         label.set(fontsize=9, zorder=5, bbox={"color": "white", "pad": 1})  # stays readable on a dashed line
     furthest = max(max(score.value, score.high or 0) for score in scores.values())
     panel.set_xlim(0, 1.25 * furthest or 1)  # room for the labels
@@ -400,13 +402,22 @@ def draw_bars(panel: Axes, systems: Sequence[str], scores: Mapping[str, Score]) 
     panel.grid(axis="y", visible=False)
 
 
+def digits(value: float) -> str:
+    """A number as it is written beside a bar.
+
+    >>> digits(28.956), digits(0.0187), digits(0.0)
+    ('28.96', '0.019', '0.00')
+    """
+    return f"{value:.2f}" if abs(value) >= 0.1 or not value else f"{value:.2g}"
+
+
 def draw_scale(panel: Axes, scores: Mapping[str, Score]) -> None:
     """Floor and ceiling as dashed lines with their values above the panel, side by side however near they are."""
     for name, sideways in (("floor", "right"), ("ceiling", "left")):
         if name in scores:
             value = scores[name].value
             panel.axvline(value, color=LINES[name], linestyle="--", linewidth=1.5)
-            label = f" {name} {value:.2f} "
+            label = f" {name} {digits(value)} "
             panel.text(
                 value, 1.01, label, color=LINES[name], ha=sideways, fontsize=8, transform=panel.get_xaxis_transform()
             )

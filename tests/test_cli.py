@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from storylib import __main__ as cli
+from storylib import terminal
 from storylib.feedback import FeedbackStore
 from storylib.files import DATA
 from storylib.models import weights_hash
@@ -271,6 +272,6 @@ def test_a_corpus_that_cannot_be_had(command, monkeypatch, tmp_path, arguments, 
 
 
 def test_tables_show_brackets_and_colons_as_they_are(capsys):
-    cli.show_tables({"openings": [{"opening": "[bold] :smile:", "rows": 1234}]})
+    terminal.show_tables({"openings": [{"opening": "[bold] :smile:", "rows": 1234}]})
     out = capsys.readouterr().out
     assert "[bold] :smile:" in out and "1,234" in out

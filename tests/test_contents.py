@@ -31,6 +31,17 @@ def test_feelings_and_words_by_system_and_genre(tmp_path):
     assert json.loads((tmp_path / "contents.json").read_text())["words"]["one"]["negative"]
 
 
+def test_stories_that_cannot_be_read_are_named_and_leave_the_others_be(tmp_path):
+    german = "Der kleine Fuchs ging durch den dunklen Wald und suchte seine Mutter, die er sehr vermisste."
+    systems = {"one": told(sad=[SAD], glad=[GLAD]), "mute": told(sad=[""], glad=["…"]), "theirs": told(sad=[german])}
+    found = find_contents(scenarios_of(systems, CASES))
+    assert list(found.words) == list(found.sentiment.ending) == ["one"]
+    assert found.notes[0] == "mute has no contents: its stories have no words"
+    assert found.notes[1].startswith("theirs has no contents: horror stories of theirs: an English dictionary has")
+    with pytest.raises(UserError, match="mute has no contents: its stories have no words; theirs has no contents"):
+        find_contents(scenarios_of({name: systems[name] for name in ("mute", "theirs")}, CASES))
+
+
 def test_prompt_without_a_genre():
     with pytest.raises(UserError, match="no genre is known of the prompt 'other"):
         scenarios_of({"one": told(other=[SAD])}, CASES)
