@@ -14,6 +14,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -72,10 +73,11 @@ def training_curve(logs: Log | Mapping[str, Log], axes: Sequence[Axes] | None = 
         panel.set(title=title, xlabel="step", ylabel=unit)
         if key != "loss":
             panel.set_ylim(0, None)
+    handles, _ = axes[0].get_legend_handles_labels()
     if any(series(log, "eval_loss")[0].size for log in runs.values()):
         dots = VERMILION if len(runs) == 1 else BLACK
-        axes[0].plot([], [], "o", color=dots, markeredgecolor="white", label="held out")
-    axes[0].legend(frameon=False, fontsize=8)
+        handles.append(Line2D([], [], marker="o", linestyle="", color=dots, markeredgecolor="white", label="held out"))
+    axes[0].legend(handles=handles, frameon=False, fontsize=8)
     return axes
 
 
