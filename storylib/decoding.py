@@ -180,11 +180,13 @@ class SlotLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """The first update does it."""
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.slots.width or query_length, 0
+    def get_mask_sizes(self, query_length: int | torch.Tensor) -> tuple[int, int]:
+        return self.slots.width or (query_length if isinstance(query_length, int) else len(query_length)), 0
 
     def get_seq_length(self) -> int:
         return 0  # every place is said outright
 
     def get_max_length(self) -> int:
         return self.slots.capacity
+
+    get_max_cache_shape = get_max_length  # its name in transformers 5.0, where places stand for the query's length
