@@ -1,6 +1,7 @@
 """Out of memory: the same step in smaller batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -49,8 +50,21 @@ def smaller(settings: TrainSettings) -> TrainSettings:
     return replace(settings, batch_size=settings.batch_size // parts, accumulate=settings.accumulate * parts)
 
 
+@contextmanager
+def memory_named(settings: TrainSettings) -> Iterator[None]:
+    """UserError, with what to change, where memory runs out and training cannot begin again in smaller batches."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        raise UserError(too_much(settings)) from error
+
+
 def too_much(settings: TrainSettings) -> str:
+    one = settings.batch_size == 1
+    stories, smaller_batch = ("one story", "") if one else (f"{settings.batch_size} stories", "train.batch_size, ")
     return (
-        f"out of memory with one story of up to {settings.window} tokens at a time; "
-        f"make train.window or lora.rank smaller, set four_bit=True, or choose a smaller base"
+        f"out of memory with {stories} of up to {settings.window} tokens at a time; "
+        f"make {smaller_batch}train.window or lora.rank smaller, set four_bit=true, or choose a smaller base"
     )

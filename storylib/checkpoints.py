@@ -21,7 +21,10 @@ KEPT = 2
 
 
 class SafeCheckpoints:
-    """To be inherited before a trainer of transformers: its checkpoints are finite, whole, sealed, and the last two."""
+    """To be inherited before a trainer of transformers: its checkpoints are finite, whole, sealed, and the last two.
+
+    A run that goes on from one takes the batches that it was given, and from the last one no step at all.
+    """
 
     def _save_checkpoint(self, model, trial) -> None:
         refuse_broken(self.model, f"after step {self.state.global_step}")
@@ -49,9 +52,13 @@ class SafeCheckpoints:
                 shutil.rmtree(old)
         processes().wait_for_everyone()
 
-    def _run_epoch(self, **settings) -> None:
-        if self.state.global_step < self.state.max_steps:  # from its last checkpoint, a run would go one step too far
-            super()._run_epoch(**settings)
+    def _inner_training_loop(self, batch_size: int | None = None, **rest):
+        """transformers 5.0 hands over the batch size of the checkpoint, which memory may have made another one."""
+        return super()._inner_training_loop(batch_size=self.args.train_batch_size, **rest)
+
+    def get_batch_samples(self, epoch_iterator: Iterator, *rest):
+        over = self.state.global_step >= self.state.max_steps  # an epoch in parts has batches left
+        return super().get_batch_samples(iter(()) if over else epoch_iterator, *rest)
 
 
 def refuse_broken(model: torch.nn.Module, when: str) -> None:

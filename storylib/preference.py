@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,9 +15,10 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 
+from storylib.batching import memory_named
 from storylib.callbacks import LogSteps, TellSamples, append
-from storylib.checkpoints import SafeCheckpoints, full_disk_named
-from storylib.config import Recipe
+from storylib.checkpoints import full_disk_named
+from storylib.config import Recipe, TrainSettings
 from storylib.data.splitting import share
 from storylib.errors import UserError
 from storylib.feedback import COLUMNS, FeedbackStore, as_pairs
@@ -33,9 +34,9 @@ from storylib.models import (
 )
 from storylib.parallel import processes
 from storylib.runs import Run, describe, read_card, text_hash
-from storylib.runtime import compute_dtype, device, sharded
-from storylib.trainer import LengthGrouped, one_gpu
-from storylib.training import Trained, check_machine, save, train_on
+from storylib.runtime import sharded
+from storylib.trainer import SameOrder, arguments, one_gpu
+from storylib.training import Trained, begin, check_machine, save, train_on
 from storylib.window import story_lengths, story_rows
 
 
@@ -58,8 +59,8 @@ class PreferenceSettings:
             raise UserError(f"held_out must be above 0 and at most 0.5, got {self.held_out}")
 
 
-class PairTrainer(SafeCheckpoints, DPOTrainer):
-    """TRL's trainer, with batches of like lengths in an order that a resumed run keeps and the tokens of `finetune`."""
+class PairTrainer(SameOrder, DPOTrainer):
+    """TRL's trainer, with batches in an order that a resumed run keeps and the tokens of `finetune`."""
 
     def _prepare_dataset(self, dataset: Dataset, processing_class: PreTrainedTokenizerBase, *_) -> Dataset:
         def tokenise(batch: dict[str, list]) -> dict[str, list]:
@@ -76,8 +77,7 @@ class PairTrainer(SafeCheckpoints, DPOTrainer):
         rows = train_dataset or self.train_dataset
         columns = (rows["prompt_ids"], rows["chosen_ids"], rows["rejected_ids"])
         lengths = [len(prompt) + max(len(one), len(other)) for prompt, one, other in zip(*columns, strict=True)]
-        together = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        return LengthGrouped(lengths, together, self.args.seed)
+        return self.in_order(lengths)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PeftModel | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -120,8 +120,10 @@ def finetune_from_feedback(
     state = processes()
     say = state.on_main_process(say)
     taught, pairs = check_adapter(adapter, recipe), as_pairs(feedback)
+    each = pair_settings(recipe, settings)
+    in_stories = replace(recipe, train=replace(each, batch_size=2 * each.batch_size))
     if not run.result:
-        check_machine(recipe, say)
+        check_machine(in_stories, say)
     tokenizer = load_tokenizer(recipe.base)
     check_tokenizer(adapter, tokenizer, recipe.base)
     train, held_out, note = split(pairs, tokenizer, recipe.train.window, settings.held_out)
@@ -130,22 +132,21 @@ def finetune_from_feedback(
     card = describe(recipe, hashes, taught.get("emojis", {}))
     card["recipe"]["preference"] = asdict(settings)
     with run.alone() if state.is_main_process else nullcontext():
-        run.check(card)
-        if run.result:
-            say(f"{run.folder} holds this very run, finished; to train anew choose another folder, or remove it")
+        if run.finished(card, say):
             return Trained(run, read_log(run.log))
         say(f"{len(train)} pairs to learn from, {len(held_out)} held out" + (f"; {note}" if note else ""))
-        torch.manual_seed(recipe.train.seed)
-        model = load_trainable(adapter, recipe)
-        run.start(card)
-        trainer = pair_trainer(recipe, settings, run, model, tokenizer, train, held_out)
-        trainer.add_callback(LogRewards(run))
-        if prompts := list(dict.fromkeys(held_out["prompt"]))[:samples]:
-            trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
-        with full_disk_named(run.folder):
-            train_on(trainer, run, minutes, say)
-            model.delete_adapter("ref")
-            save(run, model, tokenizer, recipe.base)
+        with memory_named(in_stories.train):
+            torch.manual_seed(recipe.train.seed)
+            model = load_trainable(adapter, recipe)
+            begin(run, card)
+            trainer = pair_trainer(recipe, settings, run, model, tokenizer, train, held_out)
+            trainer.add_callback(LogRewards(run))
+            if prompts := list(dict.fromkeys(held_out["prompt"]))[:samples]:
+                trainer.add_callback(TellSamples(run, tokenizer, prompts, recipe.generate, recipe.train.seed))
+            with full_disk_named(run.folder):
+                train_on(trainer, run, minutes, say)
+                model.delete_adapter("ref")
+                save(run, model, tokenizer, recipe.base)
     return Trained(run, read_log(run.log))
 
 
@@ -189,46 +190,26 @@ def split(
     return train, pairs.select([place for place, prompt in zip(*places, strict=True) if prompt in kept]), notes
 
 
+def pair_settings(recipe: Recipe, settings: PreferenceSettings) -> TrainSettings:
+    """The recipe's settings as each process takes them for pairs; their sizes count pairs."""
+    among = processes().num_processes
+    per_pass = max(1, min(settings.batch_size // among, recipe.train.batch_size // 2))  # two stories each
+    return replace(
+        recipe.train,
+        batch_size=per_pass,
+        accumulate=math.ceil(settings.batch_size / (per_pass * among)),
+        learning_rate=settings.learning_rate * recipe.train.learning_rate,
+        epochs=settings.epochs,
+        warmup=settings.warmup,
+        evaluations=settings.evaluations,
+    )
+
+
 def pair_trainer(
     recipe: Recipe, settings: PreferenceSettings, run: Run, model: PeftModel, tokenizer, train: Dataset, test: Dataset
 ) -> PairTrainer:
     """A trainer whose policy and reference are both the adapter as it was loaded."""
-    among = processes().num_processes
-    per_pass = max(1, min(settings.batch_size // among, recipe.train.batch_size // 2))  # pairs: two stories each
-    accumulate = math.ceil(settings.batch_size / (per_pass * among))
-    steps = math.ceil(math.ceil(len(train) / (per_pass * accumulate * among)) * settings.epochs)
-    every = max(1, math.ceil(steps / settings.evaluations))
-    args = DPOConfig(
-        output_dir=str(run.checkpoints),
-        beta=settings.beta,
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=per_pass,
-        per_device_eval_batch_size=per_pass,
-        gradient_accumulation_steps=accumulate,
-        learning_rate=settings.learning_rate * recipe.train.learning_rate,
-        lr_scheduler_type=recipe.train.schedule,
-        warmup_steps=round(settings.warmup * steps),
-        weight_decay=recipe.train.weight_decay,
-        max_grad_norm=recipe.train.max_grad_norm,
-        optim=recipe.train.optimizer,
-        max_length=recipe.train.window,
-        use_cpu=device().type == "cpu",
-        bf16=compute_dtype() == torch.bfloat16,
-        fp16=compute_dtype() == torch.float16,
-        gradient_checkpointing=device().type == "cuda",
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        ddp_find_unused_parameters=False,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would replace a NaN by the running mean
-        report_to="none",
-        disable_tqdm=True,  # LogSteps has the one progress bar
-        dataloader_pin_memory=device().type == "cuda",
-        seed=recipe.train.seed,
-    )
+    args = DPOConfig(beta=settings.beta, **arguments(run, pair_settings(recipe, settings), len(train)))
     one_gpu(args)
     weights = {name: weight.detach().to("cpu", copy=True) for name, weight in adapter_weights(model).items()}
     trainer = PairTrainer(model, args=args, train_dataset=train, eval_dataset=test, processing_class=tokenizer)

@@ -5,7 +5,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -71,6 +71,13 @@ class Run:
                 raise UserError(f"{self.folder} holds a run with {other}; choose another folder with --out")
         elif self.folder.exists() and any(not path.name.startswith(".") for path in self.folder.iterdir()):
             raise UserError(f"{self.folder} is not empty and holds no run; choose another folder with --out")
+
+    def finished(self, card: Mapping, say: Callable[[str], None] = print) -> bool:
+        """Whether the folder holds the run that `card` describes, to its end, which is said; UserError as `check`."""
+        self.check(card)
+        if self.result:
+            say(f"{self.folder} holds this very run, finished; to train anew choose another folder, or remove it")
+        return self.result is not None
 
     def start(self, card: Mapping) -> None:
         """Make the folder and write the card; what a kill left half-written is removed."""

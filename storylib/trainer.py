@@ -9,11 +9,11 @@ from accelerate.utils import reduce
 from datasets import Dataset, concatenate_datasets
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from storylib.checkpoints import SafeCheckpoints
-from storylib.config import Recipe
+from storylib.config import Recipe, TrainSettings
 from storylib.models import trainable_in_fp32
 from storylib.parallel import processes, shared_out
 from storylib.runs import Run
@@ -36,6 +36,11 @@ class LengthGrouped(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch, each of them an optimizer step."""
+        return math.ceil(len(self.lengths) / self.batch_size)
+
     def __len__(self) -> int:
         return math.ceil(len(self.lengths) / self.whole) * self.whole
 
@@ -50,8 +55,39 @@ class LengthGrouped(Sampler[int]):
         return iter([row for batch in batches for row in batch] + shuffled[:cut] + filling)
 
 
-class StoryTrainer(SafeCheckpoints, SFTTrainer):
-    """TRL's trainer, with batches of like lengths in an order that a resumed run keeps, however many processes it has.
+class EpochByEpoch(TrainerCallback):
+    """Gives each epoch its own order, and the last step an evaluation.
+
+    Accelerate does not reach the sampler when several processes go on within an epoch, and transformers 5.0 evaluates
+    the last step only where it is a multiple of `eval_steps`.
+    """
+
+    order: LengthGrouped  # of the trainer, once it has its batches
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.order.set_epoch(state.global_step // self.order.steps)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_evaluate = True
+
+
+class SameOrder(SafeCheckpoints):
+    """To be inherited before a trainer of TRL: batches of like lengths, in an order that a resumed run keeps."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        self.epochs = EpochByEpoch()
+        super().__init__(*args, **kwargs)
+        self.add_callback(self.epochs)
+
+    def in_order(self, lengths: Sequence[int], whole: int = 1) -> LengthGrouped:
+        together = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
+        self.epochs.order = LengthGrouped(lengths, together, self.args.seed, whole)
+        return self.epochs.order
+
+
+class StoryTrainer(SameOrder, SFTTrainer):
+    """TRL's trainer, with batches in an order that a resumed run keeps, however many processes it has.
 
     Several processes need as many batches each. Accelerate would repeat rows for that; here a row without loss, the
     last of each data set, fills up, so that steps and held-out loss are those of one process.
@@ -63,14 +99,7 @@ class StoryTrainer(SafeCheckpoints, SFTTrainer):
             self.train_dataset, self.eval_dataset = with_filler(self.train_dataset), with_filler(self.eval_dataset)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        lengths, whole = self.share_out(train_dataset or self.train_dataset, self._train_batch_size)
-        together = self._train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        self.order = LengthGrouped(lengths, together, self.args.seed, whole)
-        return self.order
-
-    def _run_epoch(self, *, epoch: int, **rest) -> None:
-        self.order.set_epoch(epoch)  # accelerate does not reach it when several processes go on within an epoch
-        super()._run_epoch(epoch=epoch, **rest)
+        return self.in_order(*self.share_out(train_dataset or self.train_dataset, self.args.train_batch_size))
 
     def _get_eval_sampler(self, eval_dataset: Dataset) -> Sequence[int]:
         lengths, whole = self.share_out(eval_dataset, self.args.eval_batch_size)
@@ -162,10 +191,20 @@ def story_trainer(
     held_out: Dataset,
 ) -> StoryTrainer:
     """A trainer with loss on the story only, EOS learnt, and precision by machine."""
-    steps = math.ceil(math.ceil(len(train) / recipe.train.effective_batch) * recipe.train.epochs)
-    every = max(1, math.ceil(steps / recipe.train.evaluations))
-    settings = shared_out(recipe.train, processes().num_processes)
-    args = SFTConfig(
+    args = SFTConfig(**arguments(run, shared_out(recipe.train, processes().num_processes), len(train)))
+    one_gpu(args)
+    train, held_out = (as_tokens(rows, tokenizer) for rows in (train, held_out))
+    trainer = StoryTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
+    trainer.remove_callback(PrinterCallback)
+    trainable_in_fp32(model)  # the trainer has cast them to bf16
+    return trainer
+
+
+def arguments(run: Run, settings: TrainSettings, rows: int) -> dict[str, object]:
+    """What TRL's trainers are told alike, by the settings of each process and the number of rows to train on."""
+    steps = math.ceil(math.ceil(rows / (settings.effective_batch * processes().num_processes)) * settings.epochs)
+    every = max(1, math.ceil(steps / settings.evaluations))
+    return dict(
         output_dir=str(run.checkpoints),
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -195,9 +234,3 @@ def story_trainer(
         dataloader_pin_memory=device().type == "cuda",
         seed=settings.seed,
     )
-    one_gpu(args)
-    train, held_out = (as_tokens(rows, tokenizer) for rows in (train, held_out))
-    trainer = StoryTrainer(model, args, train_dataset=train, eval_dataset=held_out, processing_class=tokenizer)
-    trainer.remove_callback(PrinterCallback)
-    trainable_in_fp32(model)  # the trainer has cast them to bf16
-    return trainer

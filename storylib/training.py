@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from storylib import data
-from storylib.batching import with_smaller_batches
+from storylib.batching import memory_named, with_smaller_batches
 from storylib.callbacks import LogSteps, SaveByTime, StopAtStepEnd, TellSamples
 from storylib.checkpoints import full_disk_named, newest_whole, refuse_broken, step_of
 from storylib.config import Recipe, TrainSettings
@@ -19,7 +19,7 @@ from storylib.embeddings import corpus_tokens, renew, tokens_to_learn
 from storylib.errors import UserError
 from storylib.files import atomic_folder, read_log, trim_log
 from storylib.models import attach_lora, load_base, load_tokenizer, weights_hash
-from storylib.parallel import as_main_says, processes
+from storylib.parallel import as_main_says, processes, shared_out
 from storylib.prompts import known_emojis
 from storylib.runs import Run, describe, text_hash
 from storylib.runtime import machine, sharded
@@ -73,15 +73,13 @@ def finetune(
     emojis = known_emojis(dataset["train"])
     card = describe(recipe, {"data": text_hash(texts), "base": weights_hash(recipe.base)}, emojis)
     with run.alone() if state.is_main_process else nullcontext():
-        run.check(card)
-        if run.result:
-            say(f"{run.folder} holds this very run, finished; to train anew choose another folder, or remove it")
+        if run.finished(card, say):
             return Trained(run, read_log(run.log))
 
         def attempt(settings: TrainSettings) -> None:
             torch.manual_seed(recipe.train.seed)
             model = load_model(recipe, tokenizer, emojis, train)
-            run.start(card)
+            begin(run, card)
             trainer = story_trainer(replace(recipe, train=settings), run, model, tokenizer, train, held_out)
             trainer.add_callback(LogSteps(run))
             if prompts := list(dict.fromkeys(held_out["prompt"]))[:samples]:
@@ -91,7 +89,8 @@ def finetune(
                 save(run, model, tokenizer, recipe.base, gathered(trainer))
 
         if state.num_processes > 1:  # memory may run out in one of them, and the others would wait for it
-            attempt(recipe.train)
+            with memory_named(shared_out(recipe.train, state.num_processes)):
+                attempt(recipe.train)
         else:
             with_smaller_batches(attempt, recipe.train, say)
     return Trained(run, read_log(run.log))
@@ -105,6 +104,13 @@ def check_machine(recipe: Recipe, say: Callable[[str], None]) -> None:
     if here.gpus > 1 and processes().num_processes == 1:
         launch = "accelerate launch --config_file configs/ddp_two_t4.yaml -m storylib finetune"
         say(f"one of {here.gpus} GPUs is used; for two: {launch} {recipe.name}")
+
+
+def begin(run: Run, card: Mapping) -> None:
+    """Start the run in the main process; the others wait, or would remove what it is just writing."""
+    if processes().is_main_process:
+        run.start(card)
+    processes().wait_for_everyone()
 
 
 def rows_of(dataset: DatasetDict, tokenizer, window: int, say: Callable[[str], None]) -> tuple[Dataset, Dataset]:

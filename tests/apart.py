@@ -14,6 +14,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
+from storylib.preference import finetune_from_feedback
 from storylib.training import finetune
 
 FSDP = {  # what accelerate makes of configs/fsdp.yaml
@@ -54,7 +55,16 @@ def train_part(recipe, folder, rows, options, environ) -> None:
     train(recipe, folder, rows, options)
 
 
-def launched(recipe, folder, rows, number: int, fsdp: bool = False, **options) -> list[multiprocessing.Process]:
+def train_pairs(recipe, folder, rows, options, environ) -> None:
+    """As `train`, from feedback: rows are an adapter and its pairs."""
+    os.environ.update(environ)
+    adapter, pairs = rows
+    finetune_from_feedback(recipe, adapter, datasets.Dataset.from_list(pairs), folder, say=lambda text: None, **options)
+
+
+def launched(
+    recipe, folder, rows, number: int, fsdp: bool = False, work=None, **options
+) -> list[multiprocessing.Process]:
     """As many processes at work on one run together, as `accelerate launch` would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -64,8 +74,7 @@ def launched(recipe, folder, rows, number: int, fsdp: bool = False, **options) -
     processes = []
     for rank in range(number):
         environ = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(number)}
-        processes.append(
-            CONTEXT.Process(target=train_part if fsdp else train, args=(recipe, folder, rows, options, environ))
-        )
+        work = work or (train_part if fsdp else train)
+        processes.append(CONTEXT.Process(target=work, args=(recipe, folder, rows, options, environ)))
         processes[-1].start()
     return processes

@@ -5,7 +5,7 @@ import weakref
 import pytest
 import torch
 
-from storylib.batching import with_smaller_batches
+from storylib.batching import memory_named, with_smaller_batches
 from storylib.config import TrainSettings
 from storylib.errors import UserError
 
@@ -48,6 +48,16 @@ def test_a_single_story_that_does_not_fit_names_what_to_change():
     with pytest.raises(UserError, match=r"one story of up to 512 tokens.*lora\.rank.*smaller base"):
         with_smaller_batches(fits_from(0, RuntimeError(CPU), tried), TrainSettings(batch_size=2), lambda text: None)
     assert [size for size, _ in tried] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(1, "one story of .*; make train.window"), (2, "2 stories of .*batch_size")]
+)
+def test_where_nothing_can_begin_again_what_to_change_is_named_at_once(size, said):
+    with pytest.raises(UserError, match=said), memory_named(TrainSettings(batch_size=size)):
+        raise torch.OutOfMemoryError(CUDA)
+    with pytest.raises(RuntimeError, match="shapes"), memory_named(TrainSettings()):
+        raise RuntimeError("shapes differ")
 
 
 def test_other_errors_are_not_retried():

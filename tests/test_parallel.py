@@ -16,6 +16,7 @@ from storylib.config import TrainSettings
 from storylib.errors import UserError
 from storylib.files import DATA, read_log
 from storylib.parallel import shared_out
+from storylib.preference import PreferenceSettings
 from storylib.prompts import story_prompt
 from storylib.runs import Run
 
@@ -74,6 +75,26 @@ def test_two_killed_processes_go_on_as_two_or_as_one(recipe, told, tmp_path):
     assert outcome(killed) == outcome(whole)
     finish(apart.started(recipe, alone.folder, told))
     assert_same_curves(alone, whole)
+
+
+@pytest.mark.slow
+def test_feedback_killed_in_two_processes_goes_on(recipe, told, tmp_path):
+    finish(apart.started(recipe, tmp_path / "taught", told))
+    pairs = [
+        {"prompt": f"Story {number}\n", "chosen": "A fox ran.", "rejected": "A fox ran and ran" + " and ran" * number}
+        for number in range(12)
+    ]
+    settings = PreferenceSettings(epochs=3, batch_size=2, evaluations=4)  # eighteen steps, saved every five
+    rows = (tmp_path / "taught" / "adapter", pairs)
+    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    for process in apart.launched(recipe, whole.folder, rows, 2, work=apart.train_pairs, settings=settings):
+        finish(process)
+    pair = apart.launched(recipe, killed.folder, rows, 2, work=apart.train_pairs, settings=settings)
+    wait_for((killed.checkpoints / "checkpoint-10").exists)  # within the second epoch
+    assert all([kill(process) for process in pair])
+    for process in apart.launched(recipe, killed.folder, rows, 2, work=apart.train_pairs, settings=settings):
+        finish(process)
+    assert outcome(killed) == outcome(whole)
 
 
 @pytest.mark.slow

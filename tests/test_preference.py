@@ -181,6 +181,27 @@ def test_interrupted_and_resumed_equals_uninterrupted(adapter, tiny_recipe, pair
     assert weights[0] == weights[1]
 
 
+def test_epoch_has_its_own_order_where_a_run_goes_on(adapter, tiny_recipe, tokenizer, pairs, tmp_path):
+    trainer = trainer_of(adapter, tiny_recipe, tokenizer, pairs, tmp_path / "run")
+    trainer.get_train_dataloader()
+    trainer.state.global_step = 4  # of three in an epoch
+    trainer.callback_handler.on_epoch_begin(trainer.args, trainer.state, trainer.control)
+    assert trainer.epochs.order.epoch == 1
+
+
+def test_memory_that_runs_out_names_what_to_change(adapter, tiny_recipe, pairs, tmp_path, monkeypatch):
+    estimated = []
+    monkeypatch.setattr(preference, "check_machine", lambda recipe, say: estimated.append(recipe.train.batch_size))
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(preference.PairTrainer, "training_step", full)
+    with pytest.raises(UserError, match="out of memory with 2 stories of up to 64 tokens at a time"):
+        finetune_from_feedback(tiny_recipe, adapter, pairs, tmp_path / "run", settings=SETTINGS)
+    assert estimated == [2]  # a pair, although the recipe takes one story at a time
+
+
 def test_too_little_feedback_stops_before_any_folder_is_made(adapter, tiny_recipe, pairs, tmp_path):
     with pytest.raises(UserError, match="no store of feedback at .*none.sqlite"):
         finetune_from_feedback(tiny_recipe, adapter, tmp_path / "none.sqlite", tmp_path / "run")

@@ -3,9 +3,11 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from storylib import training
 from storylib.errors import UserError
 from storylib.runs import Run, describe, runs_folder
 from storylib.training import finetune
@@ -61,6 +63,18 @@ def test_run_of_other_data_or_base_is_refused(tiny_recipe, card, tmp_path):
     run.card.write_text(json.dumps(card)[:-1])
     with pytest.raises(UserError, match=r"run\.json is damaged"):
         run.check(card)
+
+
+def test_what_a_kill_left_is_cleared_by_the_main_process_and_the_others_wait(card, tmp_path, monkeypatch):
+    """The others would remove what the main process is just writing."""
+    left, waited = tmp_path / ".adapter.123.part", []
+    left.mkdir()
+    for main in (False, True):
+        state = SimpleNamespace(is_main_process=main, wait_for_everyone=lambda main=main: waited.append(main))
+        monkeypatch.setattr(training, "processes", lambda state=state: state)
+        training.begin(Run(tmp_path), card)
+        assert left.exists() != main and Run(tmp_path).card.exists() == main
+    assert waited == [False, True]
 
 
 def test_second_run_in_a_folder_is_refused_while_one_is_at_work(tiny_recipe, rows, tmp_path):
