@@ -3,7 +3,8 @@
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,10 @@ def finetune(
     out: Annotated[Path | None, typer.Option(help="The run's folder, new or with this very run unfinished.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Another number of passes over the stories.")] = None,
     data: Annotated[str | None, typer.Option(help="Your own JSONL, CSV or folder, or a Hub data set.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another value of the recipe: train.learning_rate=1e-4, base=NAME."),
+    ] = None,
     from_feedback: Annotated[Path | None, typer.Option(help="Readers' judgements to learn from: a store.")] = None,
     adapter: Annotated[Path | None, typer.Option(help="What learns from feedback; else the recipe's own run.")] = None,
 ) -> None:
@@ -96,19 +101,17 @@ def finetune(
             raise UserError(
                 f"{adapter} can learn from feedback alone: add --from-feedback STORE, or leave out --adapter"
             )
-        chosen = changed(chosen, epochs, data)
+        chosen = changed(chosen, epochs, data, setting or ())
         learn, out = partial(teach, chosen), out or own
     else:
         if data is not None:
             raise UserError(f"what is learnt from is the feedback: leave out --data {data}")
+        if setting:
+            raise UserError(f"feedback teaches an adapter as its own recipe has it: leave out --set {setting[0]}")
         out = out or own.with_name(f"{own.name}-feedback")
         learn = partial(teach_taste, chosen, adapter or trained_adapter(own, chosen), from_feedback, epochs)
-    try:
+    with stoppable():
         trained = learn(out)
-    except KeyboardInterrupt as stop:  # said here: typer would end without a word
-        say(str(stop) or "stopped at once; what was saved before is kept")
-        say(f"go on with: python -m storylib {shlex.join(sys.argv[1:])}")
-        raise typer.Exit(130) from None
     from storylib import plots
     from storylib.parallel import processes
 
@@ -123,17 +126,35 @@ def finetune(
         compare_languages(chosen, trained.run.result)
 
 
-def changed(recipe: config.Recipe, epochs: float | None, data: str | None) -> config.Recipe:
-    """The recipe with the user's own epochs and data."""
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Ctrl-C in the block says how to go on: typer would end without a word."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        say(str(stop) or "stopped at once; what was saved before is kept")
+        say(f"go on with: python -m storylib {shlex.join(sys.argv[1:])}")
+        raise typer.Exit(130) from None
+
+
+def changed(recipe: config.Recipe, epochs: float | None, data: str | None, settings: Sequence[str]) -> config.Recipe:
+    """The recipe with the user's own epochs, data and settings."""
+    for setting in settings:
+        key, mark, value = setting.partition("=")
+        if not mark:
+            raise UserError(f"--set takes NAME=VALUE, such as train.learning_rate=1e-4, got {setting!r}")
+        recipe = config.with_setting(recipe, key, value)
     if epochs is not None:
         recipe = replace(recipe, train=replace(recipe.train, epochs=epochs))
     return recipe if data is None else replace(recipe, data=recipe.data | {"source": data})
 
 
 def trained_adapter(run: Path, recipe: config.Recipe) -> Path:
-    """What the recipe's own run ended with; UserError where there is none."""
+    """What the recipe's own run ended with, else what ships for it; UserError where there is neither."""
     if (run / "adapter").is_dir():
         return run / "adapter"
+    if recipe.lora and recipe.base == config.EMBEDDED_BASE:
+        return shipped_adapter(recipe)
     train = f"python -m storylib finetune {recipe.name}"
     raise UserError(f"no adapter of {recipe.name} in {run} to go on from: train one ({train}), or name one: --adapter")
 
@@ -165,7 +186,12 @@ def levels(
     from storylib import plots
     from storylib.levels import train_levels
 
-    runs = {level: run for level, run in train_levels(chosen, out, say=say).items() if run}
+    with stoppable():
+        runs = {level: run for level, run in train_levels(chosen, out, say=say).items() if run}
+    from storylib.parallel import processes
+
+    if not processes().is_main_process:
+        return
     curves = plots.training_curve({level: run.log for level, run in runs.items()})
     plots.save(curves[0].figure, out / "training.png")
     say("\n".join(f"{level}: {run.run.result}" for level, run in runs.items()))

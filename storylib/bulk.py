@@ -58,7 +58,9 @@ class Prompts:
         if isinstance(row.get("prompt"), str) and row["prompt"]:
             return row["prompt"]
         emojis = row.get("emojis") or "".join(str(row.get(kind, "")) for kind in ("role", "place", "theme"))
-        if not emojis:
+        if isinstance(emojis, list):
+            emojis = "".join(map(str, emojis))
+        if not emojis or not isinstance(emojis, str):
             raise UserError(f"row {number} of {self.path} has neither a prompt nor emojis")
         return emoji_prompt(three(emojis), self.known, self.names)
 

@@ -1,6 +1,6 @@
 """Settings are data: frozen dataclasses for each step, checked where they are made."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 
 from storylib.errors import UserError
@@ -109,6 +109,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.four_bit and self.lora is None:
             raise UserError(f"{self.name}: weights in 4 bits cannot be trained; set lora, or four_bit=False")
+        if self.train.renew_embeddings and self.lora and self.lora.embeddings != "corpus":
+            raise UserError(f"{self.name}: an adapter keeps renewed embeddings with lora.embeddings='corpus' only")
 
 
 EMBEDDED_BASE = "data/base_model"
@@ -252,6 +254,11 @@ def on_cpu(code: str) -> tuple[Recipe, Recipe]:
     return full, replace(full, name=f"language/{code}-lora-cpu", lora=lora, train=train, four_bit=True)
 
 
+def on_t4(code: str) -> Recipe:
+    """A base that has read the language, in 4 bits: ours, beside the all-weights runs of 2024."""
+    return replace(PERSONAL_T4, name=f"language/{code}-t4", corpus="languages", data={"language": code})
+
+
 LANGUAGES = (
     language("zh", "zh", 8, 1e-4),
     language("zh-slow-8", "zh", 8, 3e-5),  # the control: not enough
@@ -262,6 +269,7 @@ LANGUAGES = (
     *on_cpu("zh"),
     *on_cpu("pt"),
     *on_cpu("ja"),
+    *map(on_t4, ("zh", "pt", "ja")),
 )
 
 RECIPES = {
@@ -285,3 +293,43 @@ def recipe(name: str) -> Recipe:
         near = get_close_matches(full, RECIPES, cutoff=0.3) or list(RECIPES)
         raise UserError(f"no recipe {name!r}; did you mean {', '.join(near)}?")
     return RECIPES[full]
+
+
+def settable(recipe: Recipe) -> dict[str, object]:
+    """The settings of a recipe that `with_setting` changes, by name, such as "train.learning_rate"."""
+    found: dict[str, object] = {"base": recipe.base, "four_bit": recipe.four_bit}
+    parts = {"lora": recipe.lora, "train": recipe.train, "generate": recipe.generate}
+    for part, settings in parts.items():
+        if settings:
+            found |= {f"{part}.{one.name}": getattr(settings, one.name) for one in fields(settings)}
+    return found
+
+
+def with_setting(recipe: Recipe, key: str, value: str) -> Recipe:
+    """The recipe with one setting changed, its value in words; several `lora.targets` have commas between them.
+
+    Raises UserError with the nearest names for a setting that the recipe hasn't got, and for a value that is none.
+
+    >>> with_setting(EMOJI, "train.learning_rate", "1e-4").train.learning_rate
+    0.0001
+    """
+    known = settable(recipe)
+    if key not in known:
+        near = get_close_matches(key, known, cutoff=0.3) or list(known)
+        raise UserError(f"{recipe.name} has no setting {key!r}; did you mean {', '.join(near)}?")
+    part, _, name = key.rpartition(".")
+    changed = {name: parsed(key, value, known[key])}
+    return replace(recipe, **({part: replace(getattr(recipe, part), **changed)} if part else changed))
+
+
+def parsed(key: str, value: str, old: object) -> object:
+    """A value in words, of the old one's kind."""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number"}
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[value.lower()]
+        if isinstance(old, int | float):
+            return type(old)(value)
+    except (KeyError, ValueError):
+        raise UserError(f"{key} is {kinds[type(old)]}, got {value!r}") from None
+    return tuple(value.split(",")) if "," in value else value

@@ -185,7 +185,13 @@ def read_told(path: Path, name: str) -> dict[str, System]:
     for number, row in enumerate(rows, start=1):
         if column is None or not isinstance(row.get(column), str):
             raise UserError(f"row {number} of {path} has no story; put it under one of {', '.join(TEXT_COLUMNS)}")
-        story = Story(row.get("prompt") or "", int(row.get("seed") or 0), row[column], row.get("ended") or "", 0)
+        prompt, seed, ended = row.get("prompt") or "", row.get("seed") or 0, row.get("ended") or ""
+        if not all(isinstance(text, str) for text in (prompt, ended)):
+            raise UserError(f"row {number} of {path} has a prompt that is no text: {prompt!r}")
+        try:
+            story = Story(prompt, int(float(seed)), row[column], ended, 0)  # pandas writes 1.0 for 1
+        except (TypeError, ValueError):
+            raise UserError(f"row {number} of {path} has a seed that is no whole number: {seed!r}") from None
         systems.setdefault(row.get("system") or name, System([])).stories.append(story)
     return systems
 

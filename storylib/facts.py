@@ -14,7 +14,7 @@ from storylib.files import DATA, read_log
 from storylib.models import resolve, weights_hash
 from storylib.prompts import emoji_prompt, genre_prompt, wish_prompt
 from storylib.runs import Run, flat, read_card
-from storylib.scoreboard import Table, read_board
+from storylib.scoreboard import Table, read_board, read_scores
 
 # What may differ from a named recipe, and the option of `finetune` that makes it so.
 OPTIONS = {"train.epochs": "--epochs", "data.source": "--data"}
@@ -76,9 +76,10 @@ class RunFacts:
     @property
     def command(self) -> str:
         """What trains it again; empty where a recipe of one's own was used."""
-        if set(self.changed) - set(OPTIONS):
+        settable = config.settable(config.RECIPES[self.name]) if self.name in config.RECIPES else {}
+        if self.changed.keys() - OPTIONS.keys() - settable.keys():
             return ""
-        said = [word for key, value in self.changed.items() for word in (OPTIONS[key], str(value))]
+        said = [word for key, value in self.changed.items() for word in option(key, value)]
         return shlex.join(["python", "-m", "storylib", "finetune", self.name, *said])
 
     @property
@@ -127,6 +128,8 @@ def gather(folder: Path, scores: Path | None = None) -> RunFacts:
     result = run.result or (run.folder if is_model(run.folder) else None)
     within = [place for place in (run.folder / "scores", run.folder) if (place / "scores.json").exists()]
     places = [scores] if scores else within
+    if scores:
+        check_scored(scores, run.folder)
     return RunFacts(
         folder=run.folder,
         card=card,
@@ -137,6 +140,24 @@ def gather(folder: Path, scores: Path | None = None) -> RunFacts:
         table=read_board(places[0])[0] if places else {},
         result=result,
     )
+
+
+def option(key: str, value: object) -> tuple[str, str]:
+    """How a setting is given to `finetune`."""
+    words = ",".join(value) if isinstance(value, list | tuple) else str(value)
+    return (OPTIONS[key], words) if key in OPTIONS else ("--set", f"{key}={words}")
+
+
+def check_scored(scores: Path, run: Path) -> None:
+    """Raises UserError where the scores say of what they are, and it is another model than the run's."""
+    scored = [Path(model) for model in read_scores(scores).get("models", {}).values()]
+    own = run.resolve()
+    if scored and not any(
+        own.name in model.parts or own in (model.resolve(), model.resolve().parent) for model in scored
+    ):
+        others = ", ".join(map(str, scored))
+        score = f"storylib evaluate JOB --adapter {run} --out {run / 'scores'}"
+        raise UserError(f"the scores in {scores} are of {others}, not of {run}; score the run first: {score}")
 
 
 def run_of(folder: Path) -> Path:

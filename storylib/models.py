@@ -124,6 +124,10 @@ def attach_lora(model: PreTrainedModel, settings: LoraSettings, tokens: Sequence
         model = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(f"LoRA targets {settings.targets!r} match no layer of the base: {error}") from error
+    found = model.base_model.targeted_module_names
+    for name in config.target_modules if isinstance(settings.targets, tuple) else ():
+        if not any(layer == name or layer.endswith(f".{name}") for layer in found):
+            raise UserError(f"LoRA target {name!r} matches no layer of the base; the others of {settings.targets} do")
     if not hasattr(model.get_output_embeddings(), "bias"):
         model.get_output_embeddings().bias = None  # TRL asks a tied head for it, and PEFT's wrapper hides it
     trainable_in_fp32(model)
@@ -137,21 +141,25 @@ def trainable_in_fp32(model: torch.nn.Module) -> None:
             parameter.data = parameter.data.float()
 
 
-def load_finetuned(folder: Path, four_bit: bool = True) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """What a run ended with, an adapter or a whole model, ready to tell stories. Raises UserError as `load_adapter`."""
+def load_finetuned(folder: Path, four_bit: bool | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """What a run ended with, an adapter or a whole model, ready to tell stories; see `load_adapter`."""
     if (Path(folder) / "config.json").exists():
         return load_base(str(folder), four_bit=False).eval(), load_tokenizer(str(folder))
     return load_adapter(folder, four_bit)
 
 
-def load_adapter(folder: Path, four_bit: bool = True) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+def load_adapter(folder: Path, four_bit: bool | None = None) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """A fine-tuned model ready to tell stories, with its tokenizer.
 
+    four_bit: whether the base is in 4 bits; by default as it was beside the adapter in training, by the run's card.
     Raises UserError where a file is missing or cut off, and where the base is not the one that was trained on.
     """
-    base = base_of(Path(folder))
+    base, card = base_of(Path(folder)), Path(folder) / "run.json"
     tokenizer = load_tokenizer(base)
     check_tokenizer(Path(folder), tokenizer, base)
+    if four_bit is None:
+        taught = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
+        four_bit = taught.get("recipe", {}).get("four_bit", True)
     model = PeftModel.from_pretrained(unpacked(load_base(base, four_bit)), folder)
     model.merge_adapter()
     return model.eval(), tokenizer

@@ -1,5 +1,6 @@
 """The trap of padding with EOS, made on purpose: what a model learns of ends when its padding hides them."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +74,13 @@ def with_pad(tokenizer: PreTrainedTokenizerBase, pad: str) -> PreTrainedTokenize
     return tokenizer
 
 
-def train_padded(recipe: Recipe, pad: str, out: Path, dataset: DatasetDict) -> Padded:
-    """Teach the recipe's base with this padding, all else alike. The folder `out` is for the trainer's own use.
+def untaught(recipe: Recipe) -> Padded:
+    """The recipe's base as it is, to compare with."""
+    return Padded("own", load_base(recipe.base, recipe.four_bit).eval(), load_tokenizer(recipe.base))
+
+
+def train_padded(recipe: Recipe, pad: str, dataset: DatasetDict) -> Padded:
+    """Teach the recipe's base with this padding, all else alike; nothing is kept but the model.
 
     Raises UserError for another `pad` than "own" and "eos".
     """
@@ -82,8 +88,9 @@ def train_padded(recipe: Recipe, pad: str, out: Path, dataset: DatasetDict) -> P
     torch.manual_seed(recipe.train.seed)
     model = attach_lora(load_base(recipe.base, recipe.four_bit), recipe.lora)
     train, held_out = rows_of(dataset, tokenizer, recipe.train.window, say=lambda text: None)
-    trainer = story_trainer(recipe, Run(out), model, tokenizer, train, held_out)
     make = collator(tokenizer)
-    trainer.data_collator = lambda rows: make([{"input_ids": row["input_ids"]} for row in rows])
-    trainer.train()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = story_trainer(recipe, Run(Path(folder)), model, tokenizer, train, held_out)
+        trainer.data_collator = lambda rows: make([{"input_ids": row["input_ids"]} for row in rows])
+        trainer.train()
     return Padded(pad, model.eval(), tokenizer)

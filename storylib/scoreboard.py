@@ -105,6 +105,7 @@ MEASURES = {
 }
 OVERLAP = "BLEU, chrF and ROUGE measure overlap with the references, not quality."
 LIKELIHOODS = ("perplexity", "mean story perplexity", "bits per byte", "bits per character")  # lower is better
+FEW = 6  # prompts; of five pairs the rarest outcome of a fair coin comes in 1 of 16 times, above `paired.ALPHA`
 PICTURED = (  # as many as the picture takes, those first that say most
     *(f"bits per byte, {code}" for code in ("en", "zh", "pt", "ja")),
     *("stopped by itself", "concepts named", "repeated 4-grams", "words", "BLEU corpus", "BLEU story"),
@@ -214,9 +215,8 @@ def read_board(folder: Path) -> tuple[Table, dict[str, list[str]]]:
 
     Raises UserError where there is none, or it is damaged.
     """
-    path = Path(folder) / "scores.json"
+    found = read_scores(folder)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         table = {
             name: {
                 measure: Score(**{key: score[key] for key in ("value", "signature", "low", "high", "per_story")})
@@ -225,10 +225,22 @@ def read_board(folder: Path) -> tuple[Table, dict[str, list[str]]]:
             for name, row in found["scores"].items()
         }
         return table, found.get("prompts", {})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{Path(folder) / 'scores.json'} is damaged ({error!r}); evaluate again") from error
+
+
+def read_scores(folder: Path) -> dict:
+    """scores.json as it stands. Raises UserError where there is none, or it is no JSON object."""
+    path = Path(folder) / "scores.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"no scores.json in {folder}; make it with storylib evaluate") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is damaged ({error!r}); evaluate again") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged (no object); evaluate again")
+    return found
 
 
 def shortlist(table: Table, most: int = 6) -> Table:
@@ -268,6 +280,8 @@ def shown(measure: str, score: Score) -> str:
 def versus(table: Table, prompts: Mapping[str, Sequence[str]], system: str, baseline: str) -> dict[str, Difference]:
     """How far apart two systems of a table are in each measure that is a mean over the stories, paired by prompt.
 
+    Of fewer than six prompts no chance could ever be ruled out: there it is story against story, and the answer is for
+    these prompts, not for others like them (the signature says so).
     Nothing for a measure of which either has none, for one that is no mean (corpus BLEU, diversity), and where the
     two did not tell for the same prompts in the same order. Raises UserError for a system that is not in the table.
     """
@@ -282,6 +296,8 @@ def versus(table: Table, prompts: Mapping[str, Sequence[str]], system: str, base
         if other and paired and is_mean(score) and is_mean(other) and len(score.per_story) == len(other.per_story):
             units = singles(len(score.per_story)) if likelihood else clusters(prompts[system])
             label = score.signature.split("|")[0]
+            if len(units) < FEW:  # then stories are what is swapped, and the answer is for these prompts alone
+                label, units = f"{label}|these prompts:{len(units)}", singles(len(score.per_story))
             found[measure] = metrics.difference(mean_tally(score.per_story), mean_tally(other.per_story), units, label)
     return found
 

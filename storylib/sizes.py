@@ -292,23 +292,26 @@ def changes(recipe: Recipe) -> Iterator[tuple[str, Recipe]]:
     """Ways to make a recipe smaller, each with its name: 4 bits, batch, window, rank, base."""
     if recipe.lora and not recipe.four_bit:
         recipe = replace(recipe, four_bit=True)
-        yield "four_bit=True", recipe
+        yield "four_bit=true", recipe
     asked, train, said = recipe, recipe.train, []
     while train.batch_size % 2 == 0:
         train = replace(train, batch_size=train.batch_size // 2, accumulate=train.accumulate * 2)
-        said = [f"batch_size={train.batch_size}, accumulate={train.accumulate}"]
+        said = [f"train.batch_size={train.batch_size}, train.accumulate={train.accumulate}"]
         yield said[0], replace(recipe, train=train)
     while train.window // 2 >= SMALLEST_WINDOW:
         train = replace(train, window=train.window // 2)
-        yield ", ".join([*said, f"window={train.window}"]), replace(recipe, train=train)
-    said.append(f"window={train.window}")
+        yield ", ".join([*said, f"train.window={train.window}"]), replace(recipe, train=train)
+    said.append(f"train.window={train.window}")
     recipe = replace(recipe, train=train)
     while recipe.lora and recipe.lora.rank // 2 >= SMALLEST_RANK:
         recipe = replace(recipe, lora=replace(recipe.lora, rank=recipe.lora.rank // 2))
-        yield ", ".join([*said, f"rank={recipe.lora.rank}"]), recipe
+        yield ", ".join([*said, f"lora.rank={recipe.lora.rank}"]), recipe
     weights = sum(weight.numel() for weight in skeleton(asked.base, None).parameters())
     for known in reversed(shipped()):
         if known["parameters"] < weights:
             base = open_copy(known["repositories"][0]) or known["repositories"][0]
             lora = asked.lora and replace(asked.lora, targets="all-linear")
-            yield f"the smaller base {base}", replace(asked, base=base, lora=lora)
+            yield (
+                f"a smaller base, base={base}" + (", lora.targets=all-linear" if lora else ""),
+                replace(asked, base=base, lora=lora),
+            )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from storylib import __main__ as cli
-from storylib import terminal
+from storylib import config, terminal
+from storylib.errors import UserError
 from storylib.feedback import FeedbackStore
 from storylib.files import DATA
 from storylib.models import weights_hash
@@ -163,11 +164,41 @@ def test_feedback_that_cannot_be_learnt_from(command, store, monkeypatch, tmp_pa
     assert "1 pairs of stories" in refused("--from-feedback", few.path, "--adapter", ADAPTER)
     (tmp_path / "notes.txt").write_text("no database")
     assert "as a store of feedback" in refused("--from-feedback", tmp_path / "notes.txt", "--adapter", ADAPTER)
-    err = refused("--from-feedback", store)
-    assert f"no adapter of personal/cpu in {tmp_path}/runs/personal-cpu" in err and "name one: --adapter" in err
+    monkeypatch.setattr(cli, "DATA", tmp_path)
+    assert "no adapter for personal/cpu ships" in refused("--from-feedback", store)
     assert "adapter_config.json is missing" in refused("--from-feedback", store, "--adapter", tmp_path)
     assert "add --from-feedback STORE" in refused("--adapter", ADAPTER)
     assert "leave out --data" in refused("--from-feedback", store, "--data", "x.jsonl")
+    assert "leave out --set lora.rank=8" in refused("--from-feedback", store, "--set", "lora.rank=8")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("lora.rank", "--set takes NAME=VALUE, such as train.learning_rate=1e-4, got 'lora.rank'"),
+        ("train.learning_rat=1", "emoji/cpu has no setting 'train.learning_rat'; did you mean train.learning_rate"),
+        ("train.batch_size=4.5", "train.batch_size is a whole number, got '4.5'"),
+        ("four_bit=yes", "four_bit is true or false, got 'yes'"),
+        ("lora.rank=0", "rank must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense(command, tmp_path, setting, message):
+    code, out, err = command("finetune", "emoji", "--set", setting, "--out", tmp_path / "run")
+    assert code == 2 and out == "" and message in err and err.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_settings_of_a_recipe_are_changed_by_name():
+    settings = ("train.learning_rate=1e-4", "lora.targets=q_proj,v_proj", "base=gpt2", "four_bit=False", "lora.rank=8")
+    recipe = cli.changed(config.recipe("emoji"), 0.5, "mine.csv", settings)
+    assert (recipe.base, recipe.four_bit, recipe.lora.rank) == ("gpt2", False, 8)
+    assert recipe.lora.targets == ("q_proj", "v_proj") and recipe.train.learning_rate == 1e-4
+    assert recipe.train.epochs == 0.5 and recipe.data["source"] == "mine.csv"
+
+
+def test_feedback_without_a_run_of_ones_own_teaches_what_ships(monkeypatch, tmp_path):
+    assert cli.trained_adapter(tmp_path, config.recipe("personal")) == DATA / "adapters" / "personal"
+    with pytest.raises(UserError, match=r"no adapter of personal/t4 in .* train one .*, or name one: --adapter"):
+        cli.trained_adapter(tmp_path, config.recipe("personal/t4"))
 
 
 def test_feedback_goes_to_the_recipes_own_adapter(command, store, monkeypatch, tmp_path):

@@ -1,10 +1,16 @@
 """Embeddings of tokens that a base has never told apart."""
 
+from dataclasses import replace
+
 import datasets
+import pytest
 import torch
 
 from storylib.embeddings import corpus_tokens, renew, tokens_to_learn
-from storylib.models import load_base
+from storylib.errors import UserError
+from storylib.models import load_adapter, load_base, load_tokenizer
+from storylib.perplexity import perplexity
+from storylib.training import finetune
 
 
 def piled_up(base, tokens: list[int]):
@@ -49,3 +55,24 @@ def test_tokens_of_the_corpus_or_of_the_names(tokenizer):
     assert set(corpus_tokens(tokenizer, rows)) == {token for text in ids for token in text}
     assert tokens_to_learn("none", tokenizer, {"🦊": "fox"}, rows) == []
     assert len(tokens_to_learn("names", tokenizer, {"🦊": "fox"}, rows)) == 2
+
+
+def test_an_adapter_keeps_the_renewed_embeddings(tiny_recipe, rows, tiny_base, tmp_path):
+    tokenizer = load_tokenizer(str(tiny_base))
+    pile = corpus_tokens(tokenizer, rows["train"])
+    base = tmp_path / "base"
+    piled_up(tiny_base, pile).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    recipe = replace(
+        tiny_recipe,
+        base=str(base),
+        lora=replace(tiny_recipe.lora, embeddings="corpus"),
+        train=replace(tiny_recipe.train, renew_embeddings=True),
+    )
+    trained = finetune(recipe, tmp_path / "run", rows, samples=0)
+    last = [row["eval_loss"] for row in trained.log if "eval_loss" in row][-1]
+    told = [text + tokenizer.eos_token for text in rows["test"]["completion"]]
+    found = perplexity(*load_adapter(trained.run.adapter), told, rows["test"]["prompt"])
+    assert torch.tensor(found.perplexity).log().item() == pytest.approx(last, abs=1e-3)
+    with pytest.raises(UserError, match="an adapter keeps renewed embeddings with lora.embeddings='corpus' only"):
+        replace(recipe, lora=tiny_recipe.lora)

@@ -90,6 +90,19 @@ def test_what_is_written_is_read_again(tmp_path):
     assert read_told(path, "unused") == told
 
 
+def test_seeds_as_spreadsheets_write_them_and_values_of_the_wrong_kind(tmp_path):
+    path = tmp_path / "told.jsonl"
+    path.write_text('{"text": "Once.", "seed": "1.0", "prompt": "a"}\n')
+    assert read_told(path, "theirs")["theirs"].stories[0].seed == 1
+    for row, said in (
+        ({"seed": "one"}, "seed that is no whole number: 'one'"),
+        ({"prompt": [{}]}, "prompt that is no text"),
+    ):
+        path.write_text(json.dumps({"text": "Once."} | row) + "\n")
+        with pytest.raises(UserError, match=f"row 1 of .* has a {said}"):
+            read_told(path, "theirs")
+
+
 @pytest.mark.parametrize("row", [{"prompt": "a"}, {"text": None}, {"text": 3}])
 def test_row_without_a_story(row, tmp_path):
     path = tmp_path / "told.jsonl"

@@ -136,6 +136,8 @@ def test_rows_with_emojis(tmp_path):
         ("", "has no rows"),
         ('{"story": "x"}\n', "row 1 of .* has neither a prompt nor emojis"),
         ('{"emojis": "🦔🏰"}\n', "exactly three emojis"),
+        ('{"emojis": ["🦔", "🏰"]}\n', "exactly three emojis"),
+        ('{"emojis": {"who": "🦔"}}\n', "row 1 of .* has neither a prompt nor emojis"),
         ('{"id": 1, "prompt": "a"}\n{"id": "1", "prompt": "b"}\n', "the id '1' twice"),
         (json.dumps({"prompt": " fox" * 200}) + "\n", "window holds 128"),
         ('{"prompt": ', "line 1"),

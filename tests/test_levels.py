@@ -7,6 +7,8 @@ import pytest
 
 from storylib.errors import UserError
 from storylib.levels import Level, sample, train_levels
+from storylib.models import weights_hash
+from storylib.training import finetune
 
 ROWS = datasets.Dataset.from_dict({"number": list(range(30)), "label": ["horror"] * 20 + ["fairy_tale"] * 10})
 
@@ -27,8 +29,9 @@ def test_levels_train_as_long_as_they_say(tiny_recipe, rows, tmp_path):
     runs = train_levels(recipe, tmp_path, levels, rows)
     steps = {name: run and max(row["step"] for row in run.log) for name, run in runs.items()}
     assert steps == {"none": None, "half": 2, "all-twice": 8}  # of four stories, one a step
-    assert runs["half"].log[0]["loss"] > 0 and (tmp_path / "half" / "adapter").is_dir()
-    assert not (tmp_path / "none").exists()
+    assert (tmp_path / "half" / "adapter").is_dir() and not (tmp_path / "none").exists()
+    alone = finetune(replace(recipe, train=replace(recipe.train, epochs=2)), tmp_path / "alone", rows)
+    assert weights_hash(str(runs["all-twice"].run.adapter)) == weights_hash(str(alone.run.adapter))  # from the base
 
 
 def test_level_that_makes_no_sense_is_refused():

@@ -72,6 +72,19 @@ def test_adapter_opens_again_with_the_same_stories(tiny_recipe, rows, tmp_path, 
     assert f'"step": 4, "prompt": " hedgehog, castle, courage\\n", "seed": 17, "text": {quoted(last.text)}' in samples
 
 
+@pytest.mark.parametrize("four_bit", [True, False])
+def test_adapter_lies_on_the_base_that_it_was_trained_beside(tiny_recipe, rows, tmp_path, tokenizer, four_bit):
+    adapter = finetune(replace(tiny_recipe, four_bit=four_bit), tmp_path / "run", rows, samples=0).run.adapter
+    ids = tokenizer(" fox\n", return_tensors="pt").input_ids
+    own, packed, whole = (load_adapter(adapter, bits)[0](ids).logits for bits in (None, True, False))
+    assert torch.equal(own, packed) is four_bit and torch.equal(own, whole) is not four_bit
+
+
+def test_targets_of_which_one_matches_no_layer(tiny_recipe):
+    with pytest.raises(UserError, match="LoRA target 'v_porj' matches no layer of the base; the others of"):
+        attach_lora(load_base(tiny_recipe.base), replace(tiny_recipe.lora, targets=("q_proj", "v_porj")))
+
+
 def test_adapter_of_another_base_is_refused(tiny_recipe, rows, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(tiny_recipe.base, base)

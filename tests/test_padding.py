@@ -27,9 +27,9 @@ def test_rows_show_the_end_or_its_lack():
     assert long["trained on"].endswith(" -") and cured["trained on"].endswith(" </s>")
 
 
-def test_both_trainings_run(tiny_recipe, rows, tmp_path):
+def test_both_trainings_run(tiny_recipe, rows):
     for pad in ("eos", "own"):
-        trained = padding.train_padded(tiny_recipe, pad, tmp_path / pad, rows)
+        trained = padding.train_padded(tiny_recipe, pad, rows)
         assert (trained.tokenizer.pad_token_id == trained.tokenizer.eos_token_id) is (pad == "eos")
 
 

@@ -118,6 +118,18 @@ def test_scores_are_shown_with_their_signatures(run, tmp_path):
         gather(run, tmp_path)
 
 
+def test_scores_of_another_model_are_refused(run, tmp_path):
+    board = Board({"fine-tuned": {"words": Score(87.3, "words|counted", 85, 90)}}, {}, [])
+    for own in (run, run / "adapter"):
+        write_board(tmp_path / own.name, board, {"models": {"fine-tuned": str(own)}})
+        assert gather(run, tmp_path / own.name).table
+    write_board(tmp_path / "theirs", board, {"models": {"fine-tuned": "data/adapters/emoji"}})
+    with pytest.raises(
+        UserError, match="are of data/adapters/emoji, not of .*; score the run first: storylib evaluate"
+    ):
+        gather(run, tmp_path / "theirs")
+
+
 def test_samples_of_a_long_run_are_its_first_middle_and_last(run):
     write_rows(run / "samples.jsonl", [sample(step, f"Story {step}.") for step in range(0, 50, 10)])
     text = Page(page(gather(run))).text
@@ -142,6 +154,8 @@ def test_command_that_trains_it_again(run):
     change(run, recipe=changed)
     assert gather(run).command == "python -m storylib finetune emoji/cpu --data 'my tales.csv' --epochs 0.5"
     change(run, recipe=recipe | {"train": recipe["train"] | {"seed": 18}})
+    assert gather(run).command == "python -m storylib finetune emoji/cpu --set train.seed=18"
+    change(run, recipe=recipe | {"corpus": "personal"})
     assert gather(run).command == ""
     del recipe["train"]["renew_embeddings"]  # a setting that the run is older than
     change(run, recipe=recipe)

@@ -136,6 +136,24 @@ def test_better_worse_or_cannot_tell():
     assert verdict("concepts named", versus(board.table, prompts, "none", "all")["concepts named"]) == "worse"
 
 
+def test_two_prompts_are_compared_story_by_story_and_the_answer_says_so():
+    prompts = ("a\n", "b\n") * 10
+    systems = {
+        "cows": told(*["A cow."] * 20, prompts=prompts),
+        "whose": told(*["A fox.", "An owl."] * 10, prompts=prompts),
+    }
+    board = score_systems(systems, ASKED)
+    asked = {name: list(prompts) for name in systems}
+    gap = versus(board.table, asked, "whose", "cows")["concepts named"]
+    assert gap.p < 0.001 and "|these prompts:2|" in gap.signature and "|clusters:20|" in gap.signature
+    six = tuple(f"{n}\n" for n in range(6)) * 2  # as many prompts as can tell by themselves: 2 of 64 outcomes
+    table = {
+        name: {"words": Score(value, "words", per_story=(value,) * 12)} for name, value in (("one", 3.0), ("two", 4.0))
+    }
+    gap = versus(table, dict.fromkeys(table, list(six)), "two", "one")["words"]
+    assert gap.p == pytest.approx(2 / 64, abs=0.01) and "|clusters:6|" in gap.signature
+
+
 def test_nothing_is_compared_over_other_prompts():
     board = score_systems(
         {"one": told("A fox.", "An owl."), "two": told("An owl.", "A fox.", prompts=("b\n", "a\n"))}, ASKED

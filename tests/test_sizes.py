@@ -262,7 +262,7 @@ def test_seven_billion_weights_fit_a_t4_in_4_bits_only():
     assert estimate.weights == pytest.approx(6_625_951_744 * 0.51587 + 2 * 295_768_960, rel=1e-4)  # linear, the rest
     whole = estimate_memory(replace(FALCON, four_bit=False), T4)
     assert whole.weights == pytest.approx(2 * 6_921_720_704, rel=0.001) and not whole.fits
-    assert "it fits with four_bit=True" in whole.advice
+    assert "it fits with four_bit=true" in whole.advice
 
 
 def on_gpu_with(room: int) -> Machine:
@@ -277,11 +277,11 @@ def test_advice_is_the_first_change_that_fits(tiny_base):
     tight = estimate_memory(recipe, on_gpu_with(needed - 1))
     assert not tight.fits
     assert "gradient checkpointing is on already" in tight.advice
-    assert "it fits with batch_size=2, accumulate=4:" in tight.advice
+    assert "it fits with train.batch_size=2, train.accumulate=4:" in tight.advice
     one = replace(recipe, train=replace(train, batch_size=1, accumulate=8))
     least = estimate_memory(one, T4).total
-    assert "batch_size=1, accumulate=8:" in estimate_memory(recipe, on_gpu_with(least)).advice
-    assert "it fits with window=128, rank=8:" in estimate_memory(one, on_gpu_with(least - 1)).advice
+    assert "train.batch_size=1, train.accumulate=8:" in estimate_memory(recipe, on_gpu_with(least)).advice
+    assert "it fits with train.window=128, lora.rank=8:" in estimate_memory(one, on_gpu_with(least - 1)).advice
     lowest = replace(one, lora=LoraSettings(rank=4))
     assert "nothing smaller fits" in estimate_memory(lowest, on_gpu_with(0)).advice
 
@@ -290,13 +290,16 @@ def test_shorter_window_comes_before_a_lower_rank():
     recipe = on_base("tiiuae/falcon-7b", lora=LoraSettings(rank=16), train=TrainSettings(batch_size=2, window=512))
     named = [change for change, _ in sizes.changes(recipe)]
     assert named[:5] == [
-        "batch_size=1, accumulate=2",
-        "batch_size=1, accumulate=2, window=256",
-        "batch_size=1, accumulate=2, window=128",
-        "batch_size=1, accumulate=2, window=128, rank=8",
-        "batch_size=1, accumulate=2, window=128, rank=4",
+        "train.batch_size=1, train.accumulate=2",
+        "train.batch_size=1, train.accumulate=2, train.window=256",
+        "train.batch_size=1, train.accumulate=2, train.window=128",
+        "train.batch_size=1, train.accumulate=2, train.window=128, lora.rank=8",
+        "train.batch_size=1, train.accumulate=2, train.window=128, lora.rank=4",
     ]
-    assert named[5:7] == ["the smaller base NousResearch/Llama-2-7b-hf", "the smaller base HuggingFaceTB/SmolLM2-1.7B"]
+    assert named[5:7] == [
+        "a smaller base, base=NousResearch/Llama-2-7b-hf, lora.targets=all-linear",
+        "a smaller base, base=HuggingFaceTB/SmolLM2-1.7B, lora.targets=all-linear",
+    ]
     assert all(changed.train.effective_batch == 2 for _, changed in sizes.changes(recipe))
 
 
@@ -312,14 +315,14 @@ def test_batch_that_is_too_large_is_no_reason_to_refuse(tiny_base):
     recipe = on_base(tiny_base, train=TrainSettings(batch_size=16, window=128))
     single = replace(recipe, train=TrainSettings(batch_size=1, accumulate=16, window=128))
     least = estimate_memory(single, T4).total
-    assert "it fits with batch_size=1, accumulate=16" in sizes.check_room(recipe, on_gpu_with(least))
+    assert "it fits with train.batch_size=1, train.accumulate=16" in sizes.check_room(recipe, on_gpu_with(least))
     assert "it fits" not in sizes.check_room(recipe, on_gpu_with(2 * estimate_memory(recipe, T4).total))
     with pytest.raises(UserError, match="does not fit Tesla T4: .* are needed"):
         sizes.check_room(recipe, on_gpu_with(round(least / 1.2)))
 
 
 def test_seven_billion_weights_in_a_laptops_ram():
-    with pytest.raises(UserError, match="genre/falcon-7b does not fit CPU: .* are free; it fits with window=512"):
+    with pytest.raises(UserError, match="genre/falcon-7b does not fit CPU: .* are free; it fits with train.window=512"):
         sizes.check_room(FALCON, LAPTOP)
     short = replace(FALCON, train=replace(FALCON.train, window=512))
     assert sizes.check_room(short, LAPTOP).startswith(f"{LAPTOP}; training takes ")

@@ -25,7 +25,7 @@ SST2 = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"
 FEELINGS = ("positive", "negative", "neutral")
 VIEWS = ("ending", "whole")
 TOTAL = "total"
-WINDOW = 512  # words of a window of Vader
+WINDOW = 50  # words of a window of Vader, some four sentences: half a short story
 WORD = re.compile(r"\S+")
 
 
