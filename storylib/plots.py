@@ -77,7 +77,12 @@ def training_curve(logs: Log | Mapping[str, Log], axes: Sequence[Axes] | None = 
     if any(series(log, "eval_loss")[0].size for log in runs.values()):
         dots = VERMILION if len(runs) == 1 else BLACK
         handles.append(Line2D([], [], marker="o", linestyle="", color=dots, markeredgecolor="white", label="held out"))
-    axes[0].legend(handles=handles, frameon=False, fontsize=8)
+    if len(runs) == 1:
+        axes[0].legend(handles=handles, frameon=False, fontsize=8)
+    else:
+        axes[0].figure.legend(
+            handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8
+        )
     return axes
 
 

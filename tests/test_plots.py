@@ -53,7 +53,7 @@ def test_training_curve_draws_loss_evaluation_and_gradient_norm():
 
 def test_runs_are_drawn_over_each_other_with_a_color_each():
     loss, norm, *_ = plots.training_curve({"once": LOG, "three times": LOG})
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["once", "three times", "held out"]
+    assert [text.get_text() for text in loss.figure.legends[0].get_texts()] == ["once", "three times", "held out"]
     assert len({line.get_color() for line in loss.lines}) == 2 and len(norm.lines) == 4
 
 
