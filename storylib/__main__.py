@@ -87,7 +87,9 @@ def finetune(
         typer.Option("--set", help="Another value of the recipe: train.learning_rate=1e-4, base=NAME."),
     ] = None,
     from_feedback: Annotated[Path | None, typer.Option(help="Readers' judgements to learn from: a store.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="What learns from feedback; else the recipe's own run.")] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="What learns from feedback; else the recipe's run, or what ships.")
+    ] = None,
 ) -> None:
     """Teach a base model a corpus with 4-bit LoRA; the adapter, log, samples and plot land in one folder.
 
@@ -303,7 +305,9 @@ def shipped_adapter(recipe: config.Recipe) -> Path:
     """The adapter in `data` for a recipe's job; UserError where there is none."""
     job = recipe.name.split("/")[0]
     folder = DATA / "adapters" / (f"{job}-{recipe.data['language']}" if job == "language" else job)
-    if not folder.exists():
+    from storylib.runs import read_card
+
+    if not folder.exists() or read_card(folder / "run.json")["recipe"]["name"] != recipe.name:
         raise UserError(
             f"no adapter for {recipe.name} ships: train one (storylib finetune), then name it with --adapter"
         )

@@ -22,6 +22,7 @@ from storylib.config import EMBEDDED_BASE, LoraSettings
 from storylib.errors import UserError
 from storylib.files import DATA
 from storylib.hub import check_access
+from storylib.runs import read_card
 from storylib.runtime import compute_dtype, device, sharded
 from storylib.sizes import count_parameters, estimate_memory  # noqa: F401 - said of models, so found here
 
@@ -158,8 +159,7 @@ def load_adapter(folder: Path, four_bit: bool | None = None) -> tuple[PeftModel,
     tokenizer = load_tokenizer(base)
     check_tokenizer(Path(folder), tokenizer, base)
     if four_bit is None:
-        taught = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
-        four_bit = taught.get("recipe", {}).get("four_bit", True)
+        four_bit = read_card(card)["recipe"].get("four_bit", True) if card.exists() else True
     model = PeftModel.from_pretrained(unpacked(load_base(base, four_bit)), folder)
     model.merge_adapter()
     return model.eval(), tokenizer

@@ -197,6 +197,10 @@ def test_settings_of_a_recipe_are_changed_by_name():
 
 def test_feedback_without_a_run_of_ones_own_teaches_what_ships(monkeypatch, tmp_path):
     assert cli.trained_adapter(tmp_path, config.recipe("personal")) == DATA / "adapters" / "personal"
+    with pytest.raises(
+        UserError, match="no adapter for emoji/cpu-alone ships: train one"
+    ):  # that of emoji/cpu is another
+        cli.trained_adapter(tmp_path, config.recipe("emoji/cpu-alone"))
     with pytest.raises(UserError, match=r"no adapter of personal/t4 in .* train one .*, or name one: --adapter"):
         cli.trained_adapter(tmp_path, config.recipe("personal/t4"))
 

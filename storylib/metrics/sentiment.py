@@ -91,8 +91,9 @@ def sentiment_by_genre(
     scenarios: name -> genre -> stories, such as {"untrained": {"horror": […], "fairy_tale": […]}}.
     scorer: what `load_scorer` gives, or a sentiment pipeline of transformers; by default what `load_scorer()` finds.
 
-    The ending is the last window that the scorer can read at once. Of the whole story each window weighs its words
-    times its place, 1 for the first: where the ending decides, late windows say more.
+    The ending is the last window of the scorer: of VADER fifty words, of a model as many tokens as it reads at once. Of
+    the whole story each window weighs its words times its place, 1 for the first: where the ending decides, late
+    windows say more.
     Stories without a word and single ones in another language have no feeling; they are counted in `left`. Raises
     UserError for no scenarios or genres, a genre called "total", a genre without stories, and one of which most are
     not in English; TypeError for a str where a list is needed and for anything that is no text.
